@@ -1,0 +1,166 @@
+package repotest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// composeFile is the part of a compose file that the rules are about. Ports and volumes are read in their short form
+// only: a long one does not decode, and so is a problem too.
+type composeFile struct {
+	Services map[string]composeService `yaml:"services"`
+	Volumes  map[string]any            `yaml:"volumes"`
+}
+
+type composeService struct {
+	Image       string            `yaml:"image"`
+	Privileged  bool              `yaml:"privileged"`
+	NetworkMode string            `yaml:"network_mode"`
+	CapAdd      []string          `yaml:"cap_add"`
+	Restart     string            `yaml:"restart"`
+	Environment map[string]string `yaml:"environment"`
+	Ports       []string          `yaml:"ports"`
+	Volumes     []string          `yaml:"volumes"`
+	HealthCheck struct {
+		Test     any    `yaml:"test"`
+		Interval string `yaml:"interval"`
+		Timeout  string `yaml:"timeout"`
+		Retries  int    `yaml:"retries"`
+		Disable  bool   `yaml:"disable"`
+	} `yaml:"healthcheck"`
+}
+
+var (
+	pinnedImage  = regexp.MustCompile(`^[a-z0-9./_-]+(:\d+\.\d+[\w.-]*|(:[\w.-]+)?@sha256:[0-9a-f]{64})$`)
+	overridable  = regexp.MustCompile(`^\$\{[A-Z_]+:-[^}]+\}$`)
+	secretName   = regexp.MustCompile(`PASSWORD|SECRET|TOKEN|AUTH`)
+	saneRestarts = []string{"no", "on-failure", "unless-stopped"}
+)
+
+// composeProblems returns what is wrong with a compose file that has to start the required services.
+func composeProblems(data []byte, required ...string) []string {
+	var file composeFile
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		return []string{err.Error()}
+	}
+	var problems []string
+	for _, name := range required {
+		if _, ok := file.Services[name]; !ok {
+			problems = append(problems, "no service "+name)
+		}
+	}
+	used := map[string]bool{}
+	for name, service := range file.Services {
+		for _, problem := range service.problems() {
+			problems = append(problems, name+": "+problem)
+		}
+		for _, volume := range service.Volumes {
+			source, _, _ := strings.Cut(volume, ":")
+			used[source] = true
+			if _, ok := file.Volumes[source]; !ok {
+				problems = append(problems, fmt.Sprintf("%s: volume %q is not a declared one", name, volume))
+			}
+		}
+	}
+	for volume := range file.Volumes {
+		if !used[volume] {
+			problems = append(problems, fmt.Sprintf("volume %q is not used", volume))
+		}
+	}
+	slices.Sort(problems)
+	return problems
+}
+
+func (s composeService) problems() []string {
+	var problems []string
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Sprintf(format, args...))
+		}
+	}
+	require(pinnedImage.MatchString(s.Image), "image %q is not pinned to a version or digest", s.Image)
+	require(!s.Privileged, "is privileged")
+	require(s.NetworkMode == "", "network_mode is %q", s.NetworkMode)
+	require(len(s.CapAdd) == 0, "adds capabilities %q", s.CapAdd)
+	require(slices.Contains(saneRestarts, s.Restart), "restart is %q, want one of %q", s.Restart, saneRestarts)
+	require(len(s.Volumes) > 0, "keeps its data in no volume")
+	for _, port := range s.Ports {
+		require(strings.HasPrefix(port, "127.0.0.1:"), "port %q is not bound to 127.0.0.1", port)
+	}
+	for name, value := range s.Environment {
+		if secretName.MatchString(name) {
+			require(overridable.MatchString(value), "%s is not ${NAME:-default}", name)
+		}
+	}
+	check := s.HealthCheck
+	require(check.Test != nil && check.Test != "" && !check.Disable, "has no health check")
+	require(positive(check.Interval), "health check interval is %q", check.Interval)
+	require(positive(check.Timeout), "health check timeout is %q", check.Timeout)
+	require(check.Retries > 0, "health check retries is %d", check.Retries)
+	return problems
+}
+
+func positive(duration string) bool {
+	d, err := time.ParseDuration(duration)
+	return err == nil && d > 0
+}
+
+func TestComposeFile(t *testing.T) {
+	for _, problem := range composeProblems(readFile(t, "docker-compose.yml"), "postgres", "redis") {
+		t.Error(problem)
+	}
+}
+
+const goodCompose = `
+services:
+  db:
+    image: postgres:18.4-alpine
+    environment: {POSTGRES_PASSWORD: "${DB_PASSWORD:-dev}", POSTGRES_USER: dev}
+    ports: ["127.0.0.1:${DB_PORT:-5432}:5432"]
+    volumes: ["data:/var/lib/postgresql"]
+    healthcheck: {test: [CMD, pg_isready], interval: 2s, timeout: 2s, retries: 5}
+    restart: unless-stopped
+volumes:
+  data:
+`
+
+func TestComposeProblems(t *testing.T) {
+	if problems := composeProblems([]byte(goodCompose), "db"); len(problems) > 0 {
+		t.Fatalf("the good sample has problems: %q", problems)
+	}
+	for _, test := range []struct{ old, changed, want string }{
+		{"  db:", "  store:", "no service db"},
+		{"postgres:18.4-alpine", "postgres:latest", "not pinned"},
+		{"postgres:18.4-alpine", "postgres", "not pinned"},
+		{"postgres:18.4-alpine", "postgres:18", "not pinned"},
+		{"postgres:18.4-alpine", "postgres@sha256:abc", "not pinned"},
+		{"127.0.0.1:$", "$", "not bound to 127.0.0.1"},
+		{"127.0.0.1:$", "0.0.0.0:$", "not bound to 127.0.0.1"},
+		{`["127.0.0.1:${DB_PORT:-5432}:5432"]`, `[{target: 5432, published: 5432}]`, "cannot unmarshal"},
+		{`"${DB_PASSWORD:-dev}"`, "hunter2", "POSTGRES_PASSWORD is not"},
+		{"data:/var", "/srv:/var", "not a declared one"},
+		{`["data:/var/lib/postgresql"]`, "[]", "in no volume"},
+		{"  data:\n", "  data:\n  other:\n", `volume "other" is not used`},
+		{"test: [CMD, pg_isready]", `test: ""`, "no health check"},
+		{"test: [CMD, pg_isready]", "test: [x], disable: true", "no health check"},
+		{"interval: 2s, ", "", "interval"},
+		{"timeout: 2s", "timeout: soon", "timeout"},
+		{"retries: 5", "retries: 0", "retries"},
+		{"unless-stopped", "always", "restart"},
+		{"    restart", "    privileged: true\n    restart", "is privileged"},
+		{"    restart", "    network_mode: host\n    restart", "network_mode"},
+		{"    restart", "    cap_add: [SYS_ADMIN]\n    restart", "capabilities"},
+	} {
+		sample := strings.Replace(goodCompose, test.old, test.changed, 1)
+		problems := strings.Join(composeProblems([]byte(sample), "db"), "\n")
+		if sample == goodCompose || !strings.Contains(problems, test.want) {
+			t.Errorf("with %q for %q: problems %q, want one with %q", test.changed, test.old, problems, test.want)
+		}
+	}
+}

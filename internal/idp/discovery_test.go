@@ -1,0 +1,67 @@
+package idp_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDiscovery(t *testing.T) {
+	t.Parallel()
+	s := listen(t, nil)
+	tenant := strings.TrimSuffix(s.TenantURL(), "/v2.0")
+	tests := []struct {
+		issuer, base, keys string
+	}{
+		{s.URL(), s.URL(), s.URL() + "/keys"},
+		{s.TenantURL(), tenant + "/oauth2/v2.0", tenant + "/discovery/v2.0/keys"},
+	}
+	for _, tt := range tests {
+		a := get(t, tt.issuer+"/.well-known/openid-configuration")
+		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "application/json") {
+			t.Fatalf("%s: %d %s", tt.issuer, a.status, a.header.Get("Content-Type"))
+		}
+		doc := a.json(t)
+		want := map[string]any{
+			"issuer":                 tt.issuer,
+			"authorization_endpoint": tt.base + "/authorize", "token_endpoint": tt.base + "/token",
+			"revocation_endpoint": tt.base + "/revoke", "end_session_endpoint": tt.base + "/logout",
+			"userinfo_endpoint": tt.base + "/userinfo", "jwks_uri": tt.keys,
+			"code_challenge_methods_supported":               []any{"S256"},
+			"grant_types_supported":                          []any{"authorization_code", "refresh_token", "client_credentials"},
+			"authorization_response_iss_parameter_supported": true,
+			"request_uri_parameter_supported":                false,
+		}
+		for name, v := range want {
+			if diff := cmp.Diff(v, doc[name]); diff != "" {
+				t.Errorf("%s %s (-want +got):\n%s", tt.issuer, name, diff)
+			}
+		}
+	}
+	if a, b := get(t, s.URL()+"/keys"), get(t, tenant+"/discovery/v2.0/keys"); a.body != b.body || a.status != 200 {
+		t.Error("the issuers do not share their keys")
+	}
+	if a := get(t, s.URL()+"/keys"); strings.Contains(a.body, `"d"`) {
+		t.Error("the private key is published")
+	}
+}
+
+func TestUnknownTenant(t *testing.T) {
+	t.Parallel()
+	s := listen(t, nil)
+	other := s.URL() + "/99999999-2222-3333-4444-555555555555"
+	for _, path := range []string{"/v2.0/.well-known/openid-configuration", "/discovery/v2.0/keys", "/oauth2/v2.0/authorize"} {
+		a := get(t, other+path)
+		wantError(t, a, http.StatusBadRequest, "invalid_tenant")
+		if !strings.Contains(a.body, "AADSTS90002") || !strings.Contains(a.body, "correlation_id") {
+			t.Errorf("%s: not Entra's error: %s", path, a.body)
+		}
+	}
+	wantError(t, post(t, other+"/oauth2/v2.0/token", refreshForm("x")), http.StatusBadRequest, "invalid_tenant")
+	own := s.TenantURL()
+	if a := get(t, own+"/.well-known/openid-configuration"); a.status != http.StatusOK {
+		t.Errorf("own tenant: %d", a.status)
+	}
+}

@@ -1,0 +1,69 @@
+// Package idp is a local OpenID Connect server for tests and examples. It
+// behaves like Microsoft Entra ID where a client of Entra ID would notice, and
+// it is stricter than most servers where strictness finds bugs: PKCE, state
+// and nonce are required, refresh tokens rotate at every use, and using one
+// twice revokes everything that came from the same sign-in.
+//
+//	server, err := idp.Listen("127.0.0.1:0", nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer server.Close(ctx)
+//	provider, err := oidc.NewProvider(ctx, server.URL())
+//
+// It is not an identity provider for real users. Anybody who types a name is
+// that user, all state is in memory and gone at the end, and it listens on
+// loopback addresses only.
+//
+// # Issuers
+//
+// One server answers as two issuers that share users, clients and keys:
+//
+//   - [Server.URL], a plain OpenID Connect issuer with endpoints /authorize,
+//     /token, /keys, /userinfo, /revoke and /logout;
+//   - [Server.TenantURL], with the paths and the response members of Entra ID:
+//     /{tenant}/oauth2/v2.0/{authorize,token,userinfo,revoke,logout} and
+//     /{tenant}/discovery/v2.0/keys.
+//
+// Both serve .well-known/openid-configuration below their issuer URL (OpenID
+// Connect Discovery 1.0 §4). A code must be redeemed at the issuer that gave it.
+//
+// # Users and scopes
+//
+// A user is a name of 1 to 64 printable characters. Case does not matter, and
+// the name with @contoso.test behind it is the same user. Consent is not
+// modelled: every scope that is well formed is granted, at the authorization
+// endpoint and at the token endpoint. As with Entra ID, one refresh token buys
+// access tokens for several audiences. The audience is the resource parameter
+// (RFC 8707); else what precedes the last slash of the first scope such as
+// api://name/Scope; else [DefaultAudience].
+//
+// # Protected API
+//
+// GET /api/me says whom an access token for [DefaultAudience] belongs to, and
+// POST /api/echo returns up to 1 MiB of request body. Both answer 401 as
+// RFC 6750 §3 describes when the token is not valid, or was revoked.
+//
+// # Control
+//
+// Tests in the same process call [Server.Stats], [Server.Fault],
+// [Server.RevokeUser] and [Server.RequireInteraction]. Other processes on the
+// same machine use the same through HTTP:
+//
+//   - GET /control/stats answers [Stats] as JSON.
+//   - POST /control/revoke?user=U revokes every family of a user.
+//   - POST /control/interaction?user=U&claims=JSON demands interaction.
+//   - POST /control/fault?endpoint=E&kind=K&status=N&times=N&delay=D sets a
+//     [Fault]; times defaults to 1, and times=0 clears the endpoint's fault.
+//
+// These answer 204, or 400 with a JSON error. Peers that are not on loopback,
+// Host names that are not, and requests that a browser marks as coming from
+// another origin get 403.
+//
+// # Limits
+//
+// Codes live for 60 seconds and families for 24 hours after their last use. At
+// most 50 000 of each are kept, the least recently used going first; tokens of
+// a family that is gone are refused like revoked ones. Request bodies are
+// limited to 64 KiB, except that of /api/echo.
+package idp

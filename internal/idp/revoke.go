@@ -1,0 +1,37 @@
+package idp
+
+import "net/http"
+
+// revoke is the revocation endpoint (RFC 7009 §2). Revoking any token of a
+// family ends the family. Tokens of applications have none; they stay good
+// until they expire, as those of Entra ID do.
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request, _ *realm) {
+	if e := checkForm(r); e != nil {
+		writeError(w, r, e)
+		return
+	}
+	client, e := s.authenticate(r)
+	if e != nil {
+		writeError(w, r, e)
+		return
+	}
+	token := r.PostForm.Get("token")
+	if token == "" {
+		writeError(w, r, badRequest("invalid_request", "token is missing"))
+		return
+	}
+	// token_type_hint is not needed: the two kinds cannot be mistaken.
+	familyID, _, ok := s.store.parseRefreshToken(token)
+	if !ok {
+		var c accessClaims
+		if s.keys.verify(token, accessTokenType, &c) == nil {
+			familyID = c.FamilyID
+		}
+	}
+	if familyID != "" && !s.store.revokeFamily(familyID, client.ID) {
+		writeError(w, r, badRequest("invalid_grant", "the token was issued to another client"))
+		return
+	}
+	s.store.count(func(st *Stats) { st.Revocations++ })
+	w.WriteHeader(http.StatusOK) // for unknown tokens too (RFC 7009 §2.2)
+}

@@ -1,0 +1,17 @@
+// Package middleware gives each HTTP request the token partition of its user.
+//
+// [LoadAndSave] finds out whose request it is and puts that user's partition
+// into the request's context, where a client such as the package xoauth2 finds
+// it. Nothing is loaded until the first token is asked for, and whatever changes
+// is saved when it changes: the response is not wrapped, and streaming,
+// WebSocket upgrades, panics and late writes need no special care.
+//
+//	r := chi.NewRouter()
+//	r.Use(sessions.LoadAndSave) // the session first: it knows the user
+//	r.Use(middleware.LoadAndSave(cache, middleware.SessionAccount(func(ctx context.Context) string {
+//		return sessions.GetString(ctx, "ticket")
+//	})))
+//
+// The middleware is for net/http and everything that takes its handlers, such
+// as chi.
+package middleware

@@ -1,0 +1,166 @@
+package tokencache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// Cache keeps the tokens of one client at one authorization server: every
+// user's, in a [Provider], with copies in this process. An application builds
+// one for its lifetime, or one for each authorization server. It is safe for
+// concurrent use.
+type Cache struct {
+	ns    Namespace
+	opts  Options
+	hooks hooks
+	names namer
+	store store
+	l1    *l1
+
+	loads    singleflight.Group // one load of a partition at a time
+	flights  singleflight.Group // one refresh for the same request at a time
+	locks    keyedLocks         // one spender of a partition's refresh token
+	refusals *refusals
+
+	watching sync.WaitGroup
+	work     sync.WaitGroup // flights, which outlive their requests
+	stop     context.CancelFunc
+	mu       sync.Mutex // guards closed against work.Add
+	closed   bool
+}
+
+// New returns a cache over the provider, for the client that the namespace
+// names. A nil *Options means the defaults. If the provider tells of changes
+// ([Capabilities].Watcher), New starts a goroutine that listens; Close ends it.
+//
+// It fails if the namespace is incomplete, an option is out of range, or the
+// provider is not in-process and there are no keys to encrypt with.
+func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
+	if provider == nil {
+		return nil, errors.New("tokencache: the provider is nil")
+	}
+	opts, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := ns.check(); err != nil {
+		return nil, err
+	}
+	caps := provider.Capabilities()
+	keys, err := opts.keys(caps.InProcess)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{
+		ns:       ns,
+		opts:     opts,
+		hooks:    hooks{before: opts.BeforeAccess, write: opts.BeforeWrite, after: opts.AfterAccess},
+		names:    namer{key: keys.Names, ns: ns},
+		store:    store{provider: provider, caps: caps, timeout: opts.ProviderTimeout, sealer: sealer{aead: keys.Seal, ns: ns}},
+		refusals: newRefusals(),
+	}
+	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
+		return nil, err
+	}
+	c.watch()
+	return c, nil
+}
+
+// keys returns the keys to use: the given ones, or the fixed name key and no
+// encryption where that is allowed. Partitions that never leave the process
+// need no secret names, and two caches over one memory provider need the same.
+func (o *Options) keys(inProcess bool) (Keys, error) {
+	switch {
+	case o.Keys != nil:
+		return *o.Keys, o.Keys.check()
+	case inProcess || o.AllowUnencryptedStorage:
+		fixed := sha256.Sum256([]byte("coatcheck without keys"))
+		return Keys{Names: fixed[:]}, nil
+	}
+	return Keys{}, errors.New("tokencache: this provider stores tokens outside the process: " +
+		"set Options.Keys to encrypt them, or AllowUnencryptedStorage to store them as plaintext")
+}
+
+// Namespace returns the namespace that the cache was made with.
+func (c *Cache) Namespace() Namespace { return c.ns }
+
+// Partition returns the partition that the key names. It costs nothing: no
+// backend is asked until the partition is used. A partition remembers what it
+// has loaded for at most [Options.L1MaxAge], so make one for each request or
+// job. A bad key is an error of the partition's methods.
+func (c *Cache) Partition(key Key) *Partition {
+	return &Partition{cache: c, key: key}
+}
+
+// Close stops listening for changes and waits for the refreshes that are
+// still running, until ctx ends. Uses of the cache after Close still read, but
+// do not refresh.
+func (c *Cache) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	done := make(chan struct{})
+	go func() {
+		c.work.Wait()
+		c.watching.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.l1.close()
+	c.refusals.close()
+	return nil
+}
+
+// begin registers work that Close waits for; the caller ends it with
+// c.work.Done.
+func (c *Cache) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.work.Add(1)
+	return nil
+}
+
+var errClosed = errors.New("tokencache: the cache is closed")
+
+// watch keeps L1 from serving what other machines have changed.
+func (c *Cache) watch() {
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	w := c.store.caps.Watcher
+	if w == nil {
+		return
+	}
+	c.watching.Go(func() {
+		for ctx.Err() == nil {
+			_ = w.Watch(ctx, c.l1.changed)
+			c.l1.changed(Change{Missed: true})
+			sleep(ctx, time.Second) // a watcher that gives up is asked again
+		}
+	})
+}
+
+// writer describes this client to the document.
+func (c *Cache) writer(k Key) *writer {
+	w := &writer{clientID: c.ns.ClientID, environment: c.ns.Issuer, account: k.id.account}
+	if u, err := url.Parse(c.ns.Issuer); err == nil && u.Host != "" {
+		w.environment = u.Host
+	}
+	if k.id.kind == kindAssertion {
+		w.assertion = k.id.part
+	}
+	return w
+}

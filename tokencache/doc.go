@@ -1,0 +1,61 @@
+// Package tokencache keeps every user's OAuth tokens for a web app or web API.
+//
+// A [Cache] stores them, encrypted, in a [Provider] (memory, a session store,
+// Redis or SQL), hands them to the requests of their owner and nobody else, and
+// refreshes them once, however many requests and machines ask at the same
+// moment.
+//
+// # Use
+//
+// An application builds one Cache per authorization server, and usually works
+// with it through a client, such as the package xoauth2, and the package
+// middleware:
+//
+//	cache, err := tokencache.New(provider, tokencache.Namespace{
+//		Issuer:   "https://login.microsoftonline.com/" + tenant + "/v2.0",
+//		ClientID: clientID,
+//	}, &tokencache.Options{Keys: keys})
+//	client, err := xoauth2.New(ctx, cache, &xoauth2.Options{…})
+//	router.Use(middleware.LoadAndSave(cache, middleware.SessionAccount(…)))
+//
+//	func handler(w http.ResponseWriter, r *http.Request) {
+//		token, err := client.Token(r.Context(), "api://tasks/Tasks.Read")
+//		…
+//	}
+//
+// # Partitions and keys
+//
+// Tokens are loaded, saved, refreshed and removed by the partition. A [Key]
+// names one: a user's ([AccountKey]), an incoming access token's in a web API
+// ([AssertionKey]), the application's own for one resource ([ApplicationKey]), or
+// a long-running process's ([SessionKey]). The provider sees neither accounts
+// nor keys, but their HMACs ([Name]).
+//
+// # A request's path
+//
+// [Partition.Token] looks in this process (L1), then in the provider, and then
+// asks the authorization server through a [Server]: one flight in this process,
+// one lease among machines, the partition read again, and only then the refresh
+// token spent. The answer is saved at once, on a context that outlives the
+// request, if nothing else was saved meanwhile; otherwise both changes are
+// merged.
+//
+// # Errors
+//
+// Three things are never confused. The user must sign in again: [ErrNoTokens], and
+// more exactly [ErrRemoved], [ErrUnreadable] and [ErrInvalidGrant]. The user must
+// act in the browser: [InteractionRequiredError]. Something is down, and nobody is
+// signed out because of it: [ErrUnavailable] for the token store, [ServerError] for
+// the authorization server, [ErrBusy] for another machine that is slow.
+//
+// # Encryption
+//
+// A provider whose bytes leave the process needs [Keys], or [New] fails. A
+// [KeyRing] seals each record with AES-256-GCM, bound to its name, its version and
+// the namespace. Whoever can write to the backend cannot read, alter, swap or
+// forge tokens, but can delete a record, and can put back an earlier record of
+// the same user as a whole.
+package tokencache
+
+// MaxTokensSize is the largest partition, in bytes of its decoded form.
+const MaxTokensSize = 1 << 20

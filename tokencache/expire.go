@@ -1,0 +1,30 @@
+package tokencache
+
+import "context"
+
+// Expire drops the access tokens of the partition on every machine, so that the
+// next Token asks the authorization server. Refresh and ID tokens stay. Use it
+// when the user's rights have changed. Errors are those of Token.
+func (p *Partition) Expire(ctx context.Context) (err error) {
+	access, err := p.cache.hooks.begin(ctx, p, nil)
+	var saved *state
+	defer func() { p.cache.hooks.end(ctx, access, saved.snapshot(), SourceNone, err) }()
+	if err != nil {
+		return err
+	}
+	st, err := p.current(ctx)
+	if err != nil {
+		return err
+	}
+	saved, err = p.commit(ctx, access, st, func(now *state) (meta, *document, error) {
+		if now = p.guard(now); now.err != nil {
+			return meta{}, nil, now.err
+		}
+		m, doc, err := contentOf(now.snap)
+		if err == nil {
+			doc.dropAccessTokens(p.cache.writer(p.key))
+		}
+		return m, doc, err
+	})
+	return err
+}

@@ -1,0 +1,11 @@
+package tokencache
+
+import "time"
+
+// AwaitWatch returns when the cache listens for changes: beginning to listen
+// drops what L1 holds, which a test would otherwise see at any moment.
+func AwaitWatch(c *Cache) {
+	for c.store.caps.Watcher != nil && c.l1.epoch(Name{}) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,47 @@
+package tokencache
+
+import "time"
+
+// Grant is a token response (RFC 6749 §5.1, OpenID Connect Core §3.1.3.3) that
+// a client has received and verified.
+type Grant struct {
+	// AccessToken is the token issued; a grant without one is an error.
+	AccessToken Secret
+	// TokenType is how to present it; empty means Bearer.
+	TokenType string
+	// Scopes are those granted; nil means those requested (RFC 6749 §5.1).
+	Scopes []string
+	// Expires is when the access token ends; the zero time means that the
+	// server did not say, and the token is then kept for five minutes.
+	Expires time.Time
+	// RefreshOn is when the server would like the token to be refreshed
+	// (refresh_in); the zero time means that it did not say.
+	RefreshOn time.Time
+	// RefreshToken replaces the one that was used; empty keeps that one
+	// (RFC 6749 §6).
+	RefreshToken Secret
+	// IDToken is the verified ID token; empty if there was none.
+	IDToken Secret
+	// ClientInfo is Microsoft Entra ID's client_info, as received.
+	ClientInfo string
+	// Account is whose tokens these are. A sign-in requires it; a refresh may
+	// leave it zero, and must not name another account than the partition's.
+	Account Account
+}
+
+// Account is a user, as the authorization server describes them.
+type Account struct {
+	// ID is the home account ID, the same for one user in every tenant and
+	// session: "uid.utid" of Microsoft's client_info, elsewhere the ID token's
+	// sub. Never an e-mail address or a name, which pass to other people.
+	ID string
+	// LocalID is the user's ID in Tenant: Microsoft's oid, elsewhere sub.
+	LocalID string
+	// Tenant is the directory that the tokens came from (tid), empty on
+	// servers without tenants.
+	Tenant string
+	// Username is the preferred_username, for people to read.
+	Username string
+	// Name is the full name, for people to read.
+	Name string
+}

@@ -1,0 +1,206 @@
+package tokencache
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func randomKey(t testing.TB) []byte {
+	t.Helper()
+	k := make([]byte, KeySize)
+	if _, err := rand.Read(k); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newRing(t testing.TB, keys ...[]byte) *KeyRing {
+	t.Helper()
+	r, err := NewKeyRing(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestKeyRingRotation(t *testing.T) {
+	t.Parallel()
+	k1, k2 := randomKey(t), randomKey(t)
+	old, both, newer := newRing(t, k1), newRing(t, k2, k1), newRing(t, k2)
+	plain, ad := []byte("tokens"), []byte("name")
+	sealed, err := old.Encrypt(plain, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := both.Decrypt(sealed, ad); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("a ring with the old key behind the new one: %v", err)
+	}
+	if _, err := newer.Decrypt(sealed, ad); err == nil {
+		t.Error("a ring without the old key opened what it sealed")
+	}
+	resealed, err := both.Encrypt(plain, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newer.Decrypt(resealed, ad); err != nil {
+		t.Errorf("the first key of the ring did not seal: %v", err)
+	}
+	if _, err := old.Decrypt(resealed, ad); err == nil {
+		t.Error("the ring sealed with a key other than its first")
+	}
+}
+
+// Every byte counts: of the header, the ciphertext and the associated data.
+func TestKeyRingTampering(t *testing.T) {
+	t.Parallel()
+	r := newRing(t, randomKey(t))
+	plain, ad := []byte("some tokens of a user"), []byte("the name of the partition")
+	sealed, err := r.Encrypt(plain, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(sealed, plain[:8]) {
+		t.Error("the plaintext is in the ciphertext")
+	}
+	for i := range sealed {
+		for bit := range 8 {
+			bad := bytes.Clone(sealed)
+			bad[i] ^= 1 << bit
+			if _, err := r.Decrypt(bad, ad); err == nil {
+				t.Fatalf("opened with bit %d of byte %d flipped", bit, i)
+			}
+		}
+	}
+	for n := range sealed {
+		if _, err := r.Decrypt(sealed[:n], ad); err == nil {
+			t.Fatalf("opened when cut to %d bytes", n)
+		}
+	}
+	for i := range ad {
+		bad := bytes.Clone(ad)
+		bad[i] ^= 1
+		if _, err := r.Decrypt(sealed, bad); err == nil {
+			t.Fatalf("opened with byte %d of the associated data changed", i)
+		}
+	}
+	if _, err := r.Decrypt(append(bytes.Clone(sealed), 0), ad); err == nil {
+		t.Error("opened with a byte appended")
+	}
+}
+
+func TestNewKeyRingRefuses(t *testing.T) {
+	t.Parallel()
+	k := randomKey(t)
+	for name, keys := range map[string][][]byte{
+		"no keys":     nil,
+		"short":       {k[:31]},
+		"long":        {append(bytes.Clone(k), 1)},
+		"nil":         {nil},
+		"all zero":    {make([]byte, KeySize)},
+		"one byte":    {bytes.Repeat([]byte{7}, KeySize)},
+		"twice":       {k, randomKey(t), k},
+		"bad at last": {k, k[:5]},
+	} {
+		_, err := NewKeyRing(keys...)
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if strings.Contains(err.Error(), string(k)) {
+			t.Errorf("%s: the error shows a key", name)
+		}
+	}
+}
+
+func TestKeyRingKeepsItsKeys(t *testing.T) {
+	t.Parallel()
+	k := randomKey(t)
+	r := newRing(t, k)
+	sealed, err := r.Encrypt([]byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(k) // the caller wipes its copy
+	if _, err := r.Decrypt(sealed, nil); err != nil {
+		t.Errorf("the ring shares the caller's slice: %v", err)
+	}
+}
+
+func TestSealBindsNameNamespaceAndVersion(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t, randomKey(t))
+	part := rapid.SampledFrom([]string{"a", "b", "ab", "ba", ""})
+	type context struct {
+		ns   Namespace
+		name Name
+		v    Version
+	}
+	draw := func(t *rapid.T, label string) context {
+		return context{
+			Namespace{part.Draw(t, label), part.Draw(t, label), part.Draw(t, label)},
+			Name{part.Draw(t, label), part.Draw(t, label)},
+			Version{rapid.ByteRange(0, 1).Draw(t, label)},
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := draw(t, "sealed"), draw(t, "opened")
+		sealed, err := (&sealer{aead: ring, ns: a.ns}).seal(a.name, a.v, []byte("tokens"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := (&sealer{aead: ring, ns: b.ns}).open(b.name, Record{Sealed: sealed, Version: b.v})
+		if opened := err == nil; opened != (a == b) {
+			t.Fatalf("opened: %v; sealed as %+v, opened as %+v", opened, a, b)
+		}
+		if err == nil && string(plain) != "tokens" {
+			t.Errorf("got %q", plain)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t, randomKey(t))
+	keyed, plain := &sealer{aead: ring}, &sealer{}
+	name, v := Name{"o", "p"}, NewVersion()
+	sealedKeyed, _ := keyed.seal(name, v, []byte("tokens"))
+	sealedPlain, _ := plain.seal(name, v, []byte("tokens"))
+	for what, tt := range map[string]struct {
+		s      *sealer
+		sealed []byte
+	}{
+		"plaintext where there are keys":     {keyed, sealedPlain},
+		"ciphertext where there are no keys": {plain, sealedKeyed},
+		"plaintext relabelled as ciphertext": {keyed, append([]byte{'C', 'C', 1, 1}, sealedPlain[4:]...)},
+		"a format of the future":             {keyed, append([]byte{'C', 'C', 2, 1}, sealedKeyed[4:]...)},
+		"not ours":                           {keyed, []byte(`{"AccessToken":{}}`)},
+		"one byte":                           {keyed, []byte{'C'}},
+		"header only":                        {keyed, sealedKeyed[:4]},
+	} {
+		got, err := tt.s.open(name, Record{Sealed: tt.sealed, Version: v})
+		if !errors.Is(err, ErrUnreadable) {
+			t.Errorf("%s: got %q, %v, want ErrUnreadable", what, got, err)
+		}
+	}
+}
+
+type brokenAEAD struct{ err error }
+
+func (b brokenAEAD) Encrypt(_, _ []byte) ([]byte, error) { return nil, b.err }
+func (b brokenAEAD) Decrypt(_, _ []byte) ([]byte, error) { return nil, b.err }
+
+func TestOpenTellsOutageFromTampering(t *testing.T) {
+	t.Parallel()
+	sealed := Record{Sealed: []byte{'C', 'C', 1, 1, 0}}
+	down := &sealer{aead: brokenAEAD{unavailable("kms", errors.New("no route"))}}
+	if _, err := down.open(Name{}, sealed); errors.Is(err, ErrNoTokens) || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a key service that is down gave %v: the user would be signed out", err)
+	}
+	bad := &sealer{aead: brokenAEAD{errors.New("marker of a secret")}}
+	if _, err := bad.open(Name{}, sealed); !errors.Is(err, ErrUnreadable) || strings.Contains(err.Error(), "marker") {
+		t.Errorf("got %v, want ErrUnreadable without the cause's text", err)
+	}
+}

@@ -1,0 +1,159 @@
+package tokencache
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// l1 holds opened partitions in this process, each for a short time.
+//
+// A load or a save that was overtaken by a change must not put its older state
+// back: whoever wants to keep a state notes the epoch of its name first, and
+// every change moves the epoch on. Names share epochs, so that their number is
+// bounded; a collision costs one more load.
+type l1 struct {
+	cache   *otter.Cache[keyID, *state]
+	maxAge  time.Duration
+	seed    maphash.Seed
+	stripes [256]stripe
+
+	mu     sync.Mutex       // guards byName; never held while calling the cache
+	byName map[string]keyID // of what is cached, by partition name: watchers know names only
+
+	saving sync.Map // Version → struct{}: saves of this cache that are under way
+}
+
+type stripe struct {
+	mu    sync.Mutex // held while the cache is changed, so that epoch and content agree
+	epoch uint64
+}
+
+// l1Overhead is roughly what an entry takes beside its plaintext: the decoded
+// index, names, and the cache's own bookkeeping.
+const l1Overhead = 1024
+
+func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
+	l := &l1{maxAge: maxAge, seed: maphash.MakeSeed(), byName: map[string]keyID{}}
+	var err error
+	l.cache, err = otter.New(&otter.Options[keyID, *state]{
+		MaximumWeight:    maxBytes,
+		Weigher:          func(_ keyID, st *state) uint32 { return uint32(st.snap.size() + l1Overhead) }, // #nosec G115 -- at most 1 MiB
+		ExpiryCalculator: otter.ExpiryWriting[keyID, *state](maxAge),
+		OnAtomicDeletion: func(e otter.DeletionEvent[keyID, *state]) {
+			if e.Cause != otter.CauseReplacement {
+				l.forgetName(e.Value.name)
+			}
+		},
+	})
+	return l, err
+}
+
+func (l *l1) close() { l.cache.StopAllGoroutines() }
+
+// get returns the state of a live partition, nil if it is not here.
+func (l *l1) get(id keyID) *state {
+	st, _ := l.cache.GetIfPresent(id)
+	return st
+}
+
+// epoch returns the current epoch of the name, for keep and replace.
+func (l *l1) epoch(name Name) uint64 {
+	s := l.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
+
+// keep puts a state that was loaded, unless anything changed since epoch.
+func (l *l1) keep(id keyID, st *state, epoch uint64) {
+	if st.snap == nil {
+		return
+	}
+	s := l.stripe(st.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epoch == epoch {
+		l.put(id, st)
+	}
+}
+
+// replace puts a state that was saved. If anything else changed since epoch,
+// it cannot tell which is newer and drops what is there.
+func (l *l1) replace(id keyID, st *state, epoch uint64) {
+	s := l.stripe(st.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unchanged := s.epoch == epoch
+	s.epoch++ // loads that started before the save are overtaken
+	if unchanged && st.snap != nil {
+		l.put(id, st)
+		return
+	}
+	l.cache.Invalidate(id)
+}
+
+func (l *l1) put(id keyID, st *state) {
+	l.mu.Lock()
+	l.byName[st.name.Partition] = id
+	l.mu.Unlock()
+	l.cache.Set(id, st)
+}
+
+// drop removes the partition of that name and overtakes whoever is about to
+// put it.
+func (l *l1) drop(name Name) {
+	s := l.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	if id, ok := l.idOf(name); ok {
+		l.cache.Invalidate(id)
+	}
+}
+
+// changed takes a message of the provider's watcher.
+func (l *l1) changed(c Change) {
+	if c.Missed {
+		l.dropAll()
+		return
+	}
+	if _, own := l.saving.Load(c.Version); own {
+		return
+	}
+	if id, ok := l.idOf(c.Name); ok {
+		if st := l.get(id); st != nil && st.version == c.Version {
+			return // our own save, told late
+		}
+	}
+	l.drop(c.Name)
+}
+
+func (l *l1) dropAll() {
+	for i := range l.stripes {
+		s := &l.stripes[i]
+		s.mu.Lock()
+		s.epoch++
+		s.mu.Unlock()
+	}
+	l.cache.InvalidateAll()
+}
+
+func (l *l1) idOf(name Name) (keyID, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id, ok := l.byName[name.Partition]
+	return id, ok
+}
+
+func (l *l1) forgetName(name Name) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byName, name.Partition)
+}
+
+func (l *l1) stripe(name Name) *stripe {
+	return &l.stripes[maphash.String(l.seed, name.Partition)%uint64(len(l.stripes))]
+}

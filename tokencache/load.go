@@ -1,0 +1,120 @@
+package tokencache
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// errOtherSignIn is the state of a session whose generation is not the
+// partition's: the user signed out, and in again elsewhere.
+var errOtherSignIn = fmt.Errorf("%w: this session was signed out; the account has signed in anew", ErrNoTokens)
+
+// opens tells whether the key's generation, if it has one, is the partition's.
+func (p *Partition) opens(st *state) bool {
+	return p.key.generation == (generation{}) || st.snap == nil || st.snap.generation == p.key.generation
+}
+
+// guard hides a partition from a key of another generation.
+func (p *Partition) guard(st *state) *state {
+	if p.opens(st) {
+		return st
+	}
+	hidden := *st
+	hidden.snap, hidden.err = nil, errOtherSignIn
+	return &hidden
+}
+
+// load returns the partition's state from L1, from what this value has loaded
+// before, or from the provider.
+func (p *Partition) load(ctx context.Context) (*state, Source, error) {
+	if st := p.cache.l1.get(p.key.id); st != nil {
+		return p.guard(st), SourceL1, nil
+	}
+	name, err := p.storageName()
+	if err != nil {
+		return nil, SourceNone, err
+	}
+	if l, ok := p.remembered(name); ok {
+		return p.guard(l.state), SourceL1, nil
+	}
+	st, err := p.fetch(ctx, name)
+	if err != nil {
+		return nil, SourceNone, err
+	}
+	return p.guard(st), SourceProvider, nil
+}
+
+// loaded is what a shared load brings: the state, and the epoch before it.
+type loaded struct {
+	state *state
+	epoch uint64
+}
+
+// fetch asks the provider, once for all who ask at the same moment. Whoever
+// joined a load that a change has overtaken asks again, so that nobody is
+// answered with what was there before the own question.
+func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
+	for attempt := 0; ; attempt++ {
+		result := p.cache.loads.DoChan(name.Partition, func() (any, error) {
+			// Whoever came too late to join the last flight finds its outcome.
+			if l, ok := p.remembered(name); ok {
+				return l, nil
+			}
+			epoch := p.cache.l1.epoch(name)
+			// Detached: the others must not fail because the first has left.
+			// The store bounds every call.
+			st, err := p.cache.store.load(context.WithoutCancel(ctx), name)
+			if err != nil {
+				return nil, err
+			}
+			p.cache.l1.keep(p.key.id, st, epoch)
+			p.remember(loaded{state: st, epoch: epoch})
+			return loaded{state: st, epoch: epoch}, nil
+		})
+		select {
+		case r := <-result:
+			if r.Err != nil {
+				return nil, r.Err
+			}
+			l := r.Val.(loaded) //nolint:errcheck,forcetypeassert // put there above
+			if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
+				p.remember(l)
+				return l.state, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// remembered returns what this value loaded before, unless it is too old or
+// anything has changed since.
+func (p *Partition) remembered(name Name) (loaded, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.view.state == nil || time.Since(p.since) >= p.cache.l1.maxAge || p.view.epoch != p.cache.l1.epoch(name) {
+		return loaded{}, false
+	}
+	return p.view, true
+}
+
+func (p *Partition) remember(l loaded) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.view, p.since = l, time.Now()
+}
+
+func (p *Partition) viewed() loaded {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.view
+}
+
+// snapshot returns the contents, nil if there are none.
+func (s *state) snapshot() *snapshot {
+	if s == nil {
+		return nil
+	}
+	return s.snap
+}

@@ -1,0 +1,200 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Partition is one user's tokens, or one incoming assertion's, or the
+// application's own for one resource. [Cache.Partition] makes one without
+// asking anything of the backend. It is safe for concurrent use.
+type Partition struct {
+	cache *Cache
+	key   Key
+
+	mu    sync.Mutex // guards what follows
+	name  Name       // empty until it is needed
+	corr  string     // likewise
+	view  loaded     // what was loaded last
+	since time.Time  // when
+}
+
+// Server is the authorization server, as a client of it (see the package
+// xoauth2) shows it to the cache. It is safe for concurrent use.
+type Server interface {
+	// Refresh obtains an access token for the request: from the refresh token,
+	// or, if that is empty, by the means the application or its caller has
+	// itself (client credentials, on-behalf-of). The cache calls it for one
+	// request of a partition at a time, on a context that outlives the HTTP
+	// request; the implementation sets a timeout.
+	//
+	// Its error is or wraps [ErrInvalidGrant], *[InteractionRequiredError] or
+	// *[ServerError]. A refresh token returned along with an error is stored,
+	// and nothing else of the grant: a server that has rotated the token will
+	// not accept the old one again, even if the rest of its answer was bad.
+	Refresh(ctx context.Context, refreshToken Secret, req Request) (Grant, error)
+
+	// Revoke asks the server to revoke the refresh token (RFC 7009). A server
+	// that offers no revocation is not an error.
+	Revoke(ctx context.Context, refreshToken Secret) error
+}
+
+// Key returns the key that the partition was made with.
+func (p *Partition) Key() Key { return p.key }
+
+// Token returns an access token for the request: a cached one if it is good for
+// longer than the refresh margin, else a new one from the server. However many
+// callers ask at once, on however many machines, the server is asked once. With
+// a nil server only cached tokens are returned.
+//
+// Errors: [ErrNoTokens] and those that wrap it if the user must sign in again,
+// *[InteractionRequiredError] if the user must act, *[ServerError] if the
+// authorization server is down, [ErrUnavailable] if the token store is,
+// [ErrBusy] if another machine took too long, or the context's error. When ctx
+// ends, a refresh that has begun goes on, and its outcome is stored.
+func (p *Partition) Token(ctx context.Context, req Request, server Server) (Token, error) {
+	if !p.cache.hooks.any() {
+		if tok, ok := p.hit(&req); ok {
+			return tok, nil
+		}
+	}
+	tok, fresh, err := p.lookup(ctx, &req)
+	switch {
+	case err != nil:
+		return Token{}, err
+	case fresh == isFresh:
+		return tok, nil
+	case server != nil:
+		return p.refresh(ctx, req, server, tok)
+	case fresh == isStale:
+		return tok, nil
+	}
+	return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)
+}
+
+// hit answers from L1 and touches nothing else.
+func (p *Partition) hit(req *Request) (Token, bool) {
+	st := p.cache.l1.get(p.key.id)
+	if st == nil || !p.opens(st) {
+		return Token{}, false
+	}
+	q := p.query(req)
+	tok, fresh, err := st.snap.find(&q, time.Now())
+	tok.Source = SourceL1
+	return tok, err == nil && fresh == isFresh
+}
+
+// lookup finds a cached token, with the hooks around it. Finding none is not an
+// error where the server may still be asked.
+func (p *Partition) lookup(ctx context.Context, req *Request) (tok Token, fresh freshness, err error) {
+	access, err := p.cache.hooks.begin(ctx, p, req)
+	var st *state
+	defer func() { p.cache.hooks.end(ctx, access, st.snapshot(), tok.Source, err) }()
+	if err != nil {
+		return Token{}, isNone, err
+	}
+	st, source, err := p.load(ctx)
+	if err != nil {
+		return Token{}, isNone, err
+	}
+	if st.err != nil {
+		if p.renewable(st) {
+			return Token{}, isNone, nil
+		}
+		return Token{}, isNone, st.err
+	}
+	q := p.query(req)
+	tok, fresh, err = st.snap.find(&q, time.Now())
+	if err != nil {
+		return Token{}, isNone, ErrUnreadable
+	}
+	if fresh != isNone {
+		tok.Source = source
+	}
+	return tok, fresh, nil
+}
+
+// renewable tells whether a refresh may fill a partition without tokens: one
+// that renews itself, unless it was removed. An application's unreadable
+// partition is replaced, because its credentials are proof enough.
+func (p *Partition) renewable(st *state) bool {
+	if !p.key.selfRenewing() || errors.Is(st.err, ErrRemoved) {
+		return false
+	}
+	return !errors.Is(st.err, ErrUnreadable) || p.key.application()
+}
+
+// Check returns nil if the partition has tokens to work with: a refresh token, or
+// an access token that has not expired. Otherwise the error is one of Token's.
+// It does not ask the authorization server.
+func (p *Partition) Check(ctx context.Context) error {
+	st, err := p.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	if !st.usable(p.cache.ns.ClientID, p.key.id.account, time.Now()) {
+		return ErrNoTokens
+	}
+	return nil
+}
+
+// Tokens returns the contents of the partition, for a page that shows what is
+// cached or for an export. Errors are those of Token.
+func (p *Partition) Tokens(ctx context.Context) (*Tokens, error) {
+	s, err := p.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tokensOf(s), nil
+}
+
+// snapshot loads the partition, with the hooks around it.
+func (p *Partition) snapshot(ctx context.Context) (s *snapshot, err error) {
+	access, err := p.cache.hooks.begin(ctx, p, nil)
+	source := SourceNone
+	defer func() { p.cache.hooks.end(ctx, access, s, source, err) }()
+	if err != nil {
+		return nil, err
+	}
+	st, source, err := p.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.snap, st.err
+}
+
+func (p *Partition) query(req *Request) query {
+	q := query{
+		Request:  *req,
+		clientID: p.cache.ns.ClientID,
+		account:  p.key.id.account,
+		margin:   p.cache.opts.RefreshMargin,
+	}
+	if p.key.id.kind == kindAssertion {
+		q.assertion = p.key.id.part
+	}
+	return q
+}
+
+func (p *Partition) storageName() (Name, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.name.Partition != "" {
+		return p.name, nil
+	}
+	var err error
+	p.name, err = p.cache.names.name(p.key.id)
+	return p.name, err
+}
+
+func (p *Partition) correlation() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.corr == "" {
+		p.corr = newCorrelationID()
+	}
+	return p.corr
+}

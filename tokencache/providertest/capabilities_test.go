@@ -1,0 +1,196 @@
+package providertest_test
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+func (p *reference) Touch(ctx context.Context, n tokencache.Name, v tokencache.Version, expires time.Time) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.get(n)
+	if !ok {
+		if p.fault == touchInserts {
+			p.records[n] = tokencache.Record{Version: v, Expires: expires}
+		}
+		return tokencache.ErrNotFound
+	}
+	if r.Version != v && p.fault != touchAnyVersion {
+		return tokencache.ErrConflict
+	}
+	r.Expires = expires
+	if p.fault == touchNewVersion {
+		r.Version = tokencache.NewVersion()
+	}
+	p.records[n] = r
+	return nil
+}
+
+func (p *reference) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault == markKept && p.mark(owner) != (tokencache.Version{}) {
+		return nil
+	}
+	p.marks[owner] = tokencache.Record{Version: mark, Expires: expires}
+	return nil
+}
+
+func (p *reference) List(ctx context.Context, owner string) ([]tokencache.Name, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []tokencache.Name
+	for n, r := range p.records {
+		if n.Owner != owner || r.Removed() && p.fault != listRemoved {
+			continue
+		}
+		if expired(r.Expires) && p.fault != listExpired || p.fault == listForgets && !p.indexed[n] {
+			continue
+		}
+		names = append(names, n)
+	}
+	return names, nil
+}
+
+type lease struct {
+	p       *reference
+	name    tokencache.Name
+	expires time.Time
+}
+
+func (p *reference) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (tokencache.Lease, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := p.leases[n]
+	if held != nil && (!expired(held.expires) || p.fault == leaseForEver) && p.fault != leaseShared {
+		if p.fault == leaseReentrant && held.p == p {
+			return held, nil
+		}
+		return nil, tokencache.ErrBusy
+	}
+	l := &lease{p: p, name: n, expires: time.Now().Add(ttl)}
+	p.leases[n] = l
+	return l, nil
+}
+
+func (l *lease) Renew(ctx context.Context, ttl time.Duration) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	lost := l.p.leases[l.name] != l || expired(l.expires)
+	if lost && l.p.fault != leaseRenewsLost {
+		return tokencache.ErrConflict
+	}
+	l.p.leases[l.name] = l
+	l.expires = time.Now().Add(ttl)
+	return nil
+}
+
+func (l *lease) Release(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	if l.p.leases[l.name] == l || l.p.fault == leaseReleasesOther {
+		delete(l.p.leases, l.name)
+	}
+	return nil
+}
+
+type watcher struct {
+	mu     sync.Mutex
+	p      *reference
+	notify func(tokencache.Change) // nil once Watch has returned
+}
+
+func (w *watcher) tell(c tokencache.Change) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.notify != nil {
+		w.notify(c)
+	}
+}
+
+func (p *reference) Watch(ctx context.Context, notify func(tokencache.Change)) error {
+	w := &watcher{p: p, notify: notify}
+	w.mu.Lock() // so that nothing comes before Missed
+	p.mu.Lock()
+	p.watchers[w] = true
+	p.mu.Unlock()
+	if p.fault != watchNotMissed {
+		notify(tokencache.Change{Missed: true})
+	} else {
+		notify(tokencache.Change{})
+	}
+	w.mu.Unlock()
+	<-ctx.Done()
+	if p.fault == watchGoesOn {
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	delete(p.watchers, w)
+	p.mu.Unlock()
+	w.mu.Lock()
+	w.notify = nil
+	w.mu.Unlock()
+	if p.fault == watchReturnsNil {
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (p *reference) tell(c tokencache.Change) {
+	p.mu.Lock()
+	var all []*watcher
+	for w := range p.watchers {
+		if w.p != p || p.fault != watchNotOwn {
+			all = append(all, w)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range all {
+		w.tell(c)
+	}
+}
+
+func (p *reference) Sweep(ctx context.Context) (int, error) {
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	swept := 0
+	for n, r := range p.records {
+		if expired(r.Expires) || p.fault == sweepRemovesLiving && r.Removed() {
+			delete(p.records, n)
+			swept++
+		}
+	}
+	for owner, m := range p.marks {
+		if expired(m.Expires) {
+			delete(p.marks, owner)
+			swept++
+		}
+	}
+	return swept, nil
+}
+
+func (p *reference) Ping(ctx context.Context) error { return ctx.Err() }

@@ -1,0 +1,156 @@
+package providertest_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// fault is one way to break the contract.
+type fault string
+
+const (
+	none fault = ""
+
+	capabilityTypedNil fault = "offers a typed nil"
+	capabilityChanges  fault = "stops offering something"
+
+	tombstoneDeletes   fault = "deletes instead of keeping a tombstone"
+	tombstoneNotLoaded fault = "does not load tombstones"
+	tombstoneIsNothing fault = "lets a creation replace a tombstone"
+
+	conditionsIgnored    fault = "ignores conditions"
+	updateInserts        fault = "inserts on update"
+	zeroVersionIsNothing fault = "takes nothing for the zero version"
+	checkThenAct         fault = "checks and acts in two steps"
+
+	sliceShared       fault = "returns its own slice"
+	sliceKept         fault = "keeps the caller's slice"
+	tooLargeTruncated fault = "truncates what is too large"
+	nameFolded        fault = "folds names"
+
+	expiryIgnored      fault = "ignores expiry"
+	expiredIsSomething fault = "updates what has expired"
+	expiryKept         fault = "keeps the first expiry"
+	expiryInSeconds    fault = "takes milliseconds for seconds"
+
+	contextIgnored  fault = "ignores the context"
+	contextNotFound fault = "reports a cancelled context as ErrNotFound"
+
+	markIgnored         fault = "ignores the mark"
+	markStopsTombstones fault = "holds tombstones to the mark"
+	markAfterConflict   fault = "looks at the condition before the mark"
+	markForEver         fault = "keeps marks for ever"
+	markKept            fault = "keeps an earlier mark"
+	markNotWithNotFound fault = "shows no mark along with ErrNotFound"
+
+	listRemoved fault = "lists what was removed"
+	listExpired fault = "lists what has expired"
+	listForgets fault = "drops a partition from the index"
+
+	leaseShared        fault = "lets two hold a lease"
+	leaseReentrant     fault = "gives a lease to its holder again"
+	leaseForEver       fault = "never ends a lease"
+	leaseRenewsLost    fault = "renews a lost lease"
+	leaseReleasesOther fault = "releases the lease of another"
+
+	touchInserts    fault = "inserts on touch"
+	touchAnyVersion fault = "touches any version"
+	touchNewVersion fault = "changes the version on touch"
+
+	watchNotMissed  fault = "does not begin with Missed"
+	watchNotOwn     fault = "does not tell of its own changes"
+	watchReturnsNil fault = "returns nil from Watch"
+	watchGoesOn     fault = "notifies after Watch returned"
+
+	sweepRemovesLiving fault = "sweeps tombstones that have not expired"
+)
+
+// faults has one test, of those that fail, that must be among them.
+func faults() map[fault]string {
+	return map[fault]string{
+		capabilityTypedNil:   "Basic/Capabilities",
+		capabilityChanges:    "Basic/Capabilities",
+		tombstoneDeletes:     "Basic/Tombstone",
+		tombstoneNotLoaded:   "Basic/RemoveAbsent",
+		tombstoneIsNothing:   "Conditions/Table",
+		conditionsIgnored:    "Conditions/LostUpdate",
+		updateInserts:        "Conditions/UpdateNeverInserts",
+		zeroVersionIsNothing: "Conditions/Table",
+		checkThenAct:         "Concurrency/CreateRace",
+		sliceShared:          "Basic/SliceOfProvider",
+		sliceKept:            "Basic/SliceOfCaller",
+		tooLargeTruncated:    "Values/FarTooLarge",
+		nameFolded:           "Values/Names",
+		expiryIgnored:        "Expiry/Vanishes",
+		expiredIsSomething:   "Expiry/NoResurrection",
+		expiryKept:           "Expiry/Replaced",
+		expiryInSeconds:      "Expiry/Vanishes",
+		contextIgnored:       "Context/Save",
+		contextNotFound:      "Context/Load",
+		markIgnored:          "Owners/RemoveOwnerRace",
+		markStopsTombstones:  "Owners/MarkAccepts",
+		markAfterConflict:    "Owners/MarkRefuses",
+		markForEver:          "Owners/MarkExpires",
+		markKept:             "Owners/MarkReplaced",
+		markNotWithNotFound:  "Owners/MarkSeen",
+		listRemoved:          "Owners/ListRemoved",
+		listExpired:          "Owners/ListExpired",
+		listForgets:          "Owners/ListRemoved",
+		leaseShared:          "Leaser/Exclusive",
+		leaseReentrant:       "Leaser/Exclusive",
+		leaseForEver:         "Leaser/RunsOut",
+		leaseRenewsLost:      "Leaser/RenewLost",
+		leaseReleasesOther:   "Leaser/ReleaseLost",
+		touchInserts:         "Toucher/Errors",
+		touchAnyVersion:      "Toucher/Errors",
+		touchNewVersion:      "Toucher/Changes",
+		watchNotMissed:       "Watcher/MissedFirst",
+		watchNotOwn:          "Watcher/Changes",
+		watchReturnsNil:      "Watcher/Ends",
+		watchGoesOn:          "Watcher/Ends",
+		sweepRemovesLiving:   "Sweeper/Sweep",
+	}
+}
+
+// faultVariable tells TestReference, in a process of its own, what to do wrong.
+const faultVariable = "PROVIDERTEST_FAULT"
+
+// TestFaults runs the suite on every faulty provider, each in another process,
+// as a test cannot fail without failing this one. Each fault must be noticed,
+// by the test that is about it.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(faultVariable) != "" {
+		t.Skip("this is such a process")
+	}
+	for f, test := range faults() {
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			command := exec.CommandContext(t.Context(), os.Args[0],
+				"-test.run=^TestReference$", "-test.timeout=2m")
+			command.Env = append(os.Environ(), faultVariable+"="+string(f))
+			out, err := command.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) {
+				t.Fatalf("the suite passed (error %v)\n%s", err, out)
+			}
+			if want := "--- FAIL: TestReference/" + test + " "; !strings.Contains(string(out), want) {
+				t.Errorf("the suite failed, but without %q:\n%s", want, shorten(out))
+			}
+			if !strings.Contains(string(out), "the contract says:") {
+				t.Errorf("no failure quotes the contract:\n%s", shorten(out))
+			}
+		})
+	}
+}
+
+func shorten(out []byte) string {
+	const most = 4000
+	if len(out) > most {
+		out = out[:most]
+	}
+	return string(out)
+}

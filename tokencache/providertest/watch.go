@@ -1,0 +1,154 @@
+package providertest
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+func watchTests() []testCase {
+	return []testCase{
+		{"MissedFirst", testWatchMissedFirst},
+		{"Changes", testWatchChanges},
+		{"Several", testWatchSeveral},
+		{"Ends", testWatchEnds},
+	}
+}
+
+// patience is how long a change may take to arrive.
+const patience = 10 * time.Second
+
+// watching is one running Watch.
+type watching struct {
+	changes  chan tokencache.Change
+	returned chan error
+	stop     context.CancelFunc
+	// late counts what arrived after Watch had returned.
+	ended atomic.Bool
+	late  atomic.Int32
+}
+
+// watch starts a Watch on p and waits for its first message.
+func (e *env) watch(p tokencache.Provider) *watching {
+	e.Helper()
+	ctx, stop := context.WithCancel(e.ctx)
+	w := &watching{
+		changes:  make(chan tokencache.Change, 4096), // notify must not block
+		returned: make(chan error, 1),
+		stop:     stop,
+	}
+	e.Cleanup(func() {
+		stop()
+		<-w.returned
+	})
+	go func() {
+		defer close(w.returned)
+		err := p.Capabilities().Watcher.Watch(ctx, func(c tokencache.Change) {
+			if w.ended.Load() {
+				w.late.Add(1)
+			}
+			w.changes <- c
+		})
+		w.ended.Store(true)
+		w.returned <- err
+	}()
+	if first := e.next(w, ruleWatchMissed); !first.Missed {
+		e.broken(ruleWatchMissed, "the first Change is not Missed")
+	}
+	return w
+}
+
+func (e *env) next(w *watching, rule string) tokencache.Change {
+	e.Helper()
+	select {
+	case c := <-w.changes:
+		return c
+	case err := <-w.returned:
+		e.broken(rule, "Watch returned before its context ended: %v", err)
+	case <-time.After(patience):
+		e.broken(rule, "no Change within %v", patience)
+	}
+	return tokencache.Change{}
+}
+
+// wantChange waits for the change. Others may come between, of names that
+// share the store, and Missed counts as none: it tells of a lost connection,
+// which a test has not.
+func (e *env) wantChange(rule string, w *watching, n tokencache.Name, v tokencache.Version) {
+	e.Helper()
+	for {
+		if c := e.next(w, rule); c.Name == n && c.Version == v {
+			return
+		}
+	}
+}
+
+func testWatchMissedFirst(e *env) {
+	e.create(record("before anyone watched"))
+	e.watch(e.p)
+	e.watch(e.peer)
+}
+
+func testWatchChanges(e *env) {
+	w := e.watch(e.p)
+	r, there, dead := record("created"), record("changed there"), tombstone()
+	n := e.create(r)
+	e.wantChange(ruleWatchOwn, w, n, r.Version)
+	e.save(e.peer, n, there, tokencache.IfVersion(r.Version))
+	e.wantChange(ruleWatch, w, n, there.Version)
+	e.save(e.peer, n, dead, tokencache.Always())
+	e.wantChange(ruleWatch, w, n, dead.Version)
+	// Nothing is lost in a crowd either.
+	var crowd [50]tokencache.Record
+	var names [len(crowd)]tokencache.Name
+	for i := range crowd {
+		crowd[i] = record("one of many")
+		names[i] = e.create(crowd[i])
+	}
+	for i := range crowd {
+		e.wantChange(ruleWatch, w, names[i], crowd[i].Version)
+	}
+}
+
+func testWatchSeveral(e *env) {
+	all := []*watching{e.watch(e.p), e.watch(e.p), e.watch(e.peer)}
+	r := record("told to all")
+	n := e.create(r)
+	for _, w := range all {
+		e.wantChange(ruleWatch, w, n, r.Version)
+	}
+	// One that leaves does not take the others along.
+	all[0].stop()
+	<-all[0].returned
+	next := record("told to the rest")
+	e.save(e.p, n, next, tokencache.IfVersion(r.Version))
+	for _, w := range all[1:] {
+		e.wantChange(ruleWatch, w, n, next.Version)
+	}
+}
+
+func testWatchEnds(e *env) {
+	w := e.watch(e.p)
+	w.stop()
+	select {
+	case err := <-w.returned:
+		e.want(ruleWatch, err, context.Canceled, "Watch whose context was cancelled")
+	case <-time.After(patience):
+		e.broken(ruleWatch, "Watch has not returned %v after its context ended", patience)
+	}
+	e.create(record("nobody watches"))
+	e.create(record("still nobody"))
+	if late := w.late.Load(); late > 0 {
+		e.broken(ruleWatch, "notify was called %d times after Watch had returned", late)
+	}
+
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	err := e.caps.Watcher.Watch(ended, func(tokencache.Change) {})
+	if !errors.Is(err, context.Canceled) {
+		e.broken(ruleWatch, "Watch with a cancelled context: error %v", err)
+	}
+}

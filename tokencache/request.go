@@ -1,0 +1,23 @@
+package tokencache
+
+// Request names the access token that is wanted.
+type Request struct {
+	// Scopes are the scopes the token must have, in any order and case. A
+	// cached token serves the request if it was granted at least these;
+	// openid, profile, email and offline_access say nothing about an access
+	// token's use and are not compared, unless nothing else is asked.
+	Scopes []string
+	// Tenant is the directory the token must come from; empty means the one
+	// that the user signed in to.
+	Tenant string
+	// Resource is the RFC 8707 resource indicator, for servers that have them;
+	// empty means none. It is compared exactly.
+	Resource string
+	// Claims is a claims request, a JSON object (OpenID Connect Core §5.5), as
+	// an API's claims challenge demands it. With claims only a token that was
+	// obtained with the same text serves; without, any does, the newest first.
+	Claims string
+	// Refused is an access token that the API refused. It is not served again:
+	// the cache answers with another one or asks the server.
+	Refused Secret
+}

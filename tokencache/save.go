@@ -1,0 +1,121 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// changeFunc produces what is to be stored from what is stored now. It is called
+// again after each conflict, so that this writer's own changes are applied to
+// what the other writer left. Its error ends the save.
+type changeFunc func(*state) (meta, *document, error)
+
+// errMoved says that a save found another state than it expected.
+type errMoved struct{ now *state }
+
+func (*errMoved) Error() string { return "tokencache: the partition changed" }
+
+// commit saves what next makes of the state, on a context that outlives the
+// request. It returns the new state; its error is next's, ErrTooLarge, a hook's,
+// ErrUnavailable or ErrConflict when there was no end of them.
+func (p *Partition) commit(ctx context.Context, a *Access, st *state, next changeFunc) (*state, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	for range saveAttempts {
+		saved, err := p.commitOnce(ctx, a, st, next)
+		var moved *errMoved
+		if !errors.As(err, &moved) {
+			return saved, err
+		}
+		st = moved.now
+		sleep(ctx, 5*time.Millisecond) // whoever won may be about to write again
+	}
+	return nil, ErrConflict
+}
+
+func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next changeFunc) (*state, error) {
+	now := time.Now()
+	m, doc, err := next(st)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := encodePlain(m, doc, now)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := parsePlain(plain)
+	if err != nil {
+		return nil, err
+	}
+	expires := p.expiry(snap, now)
+	if err := p.cache.hooks.writing(ctx, a, snap, expires); err != nil {
+		return nil, err
+	}
+	rec := Record{Version: NewVersion(), Mark: st.mark, Expires: expires}
+	if rec.Sealed, err = p.cache.store.sealer.seal(st.name, rec.Version, plain); err != nil {
+		return nil, err
+	}
+	saved := &state{name: st.name, found: true, version: rec.Version, mark: rec.Mark, snap: snap}
+	if err := p.put(ctx, st, rec, saved); err != nil {
+		return nil, err
+	}
+	return saved, nil
+}
+
+// put writes the record over the state st, and keeps saved in L1. An error of
+// the backend is tried again until ctx ends: the record has its version
+// already, so whoever asks afterwards can tell whether it was applied.
+func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state) error {
+	c := p.cache
+	epoch := c.l1.epoch(st.name)
+	c.l1.saving.Store(rec.Version, struct{}{})
+	defer c.l1.saving.Delete(rec.Version)
+	err := c.store.save(ctx, st.name, rec, st.condition())
+	for errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		sleep(ctx, 100*time.Millisecond)
+		err = c.store.save(ctx, st.name, rec, st.condition())
+	}
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrRemoved) {
+		now, lerr := c.store.load(ctx, st.name)
+		switch {
+		case lerr != nil:
+			return lerr
+		case !now.found || now.version != rec.Version:
+			c.l1.drop(st.name)
+			return &errMoved{now: now}
+		}
+		err = nil // applied, and the reply was lost
+	}
+	if err != nil {
+		c.l1.drop(st.name) // what is stored is not known
+		return err
+	}
+	c.l1.replace(p.key.id, saved, epoch)
+	p.remember(loaded{state: saved, epoch: c.l1.epoch(st.name)})
+	return nil
+}
+
+// expiry is when the partition vanishes if it is not saved again.
+func (p *Partition) expiry(s *snapshot, now time.Time) time.Time {
+	switch p.key.id.kind {
+	case kindApplication:
+		return s.lastExpiry()
+	case kindAssertion:
+		return p.key.ends
+	}
+	idle := now.Add(p.cache.opts.IdleTimeout)
+	if !s.end.IsZero() && s.end.Before(idle) {
+		return s.end
+	}
+	return idle
+}
+
+// freshMeta is that of a partition that begins now.
+func (p *Partition) freshMeta(now time.Time) meta {
+	m := meta{generation: newGeneration()}
+	if !p.key.selfRenewing() {
+		m.end = now.Add(p.cache.opts.AbsoluteTimeout)
+	}
+	return m
+}

@@ -1,0 +1,74 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// SignIn completes a sign-in: exchange asks the authorization server, usually
+// with an authorization code, and SignIn stores what it returns in the account's
+// partition. The ticket is for the web session.
+//
+// A sign-in may replace what a refresh may not: a removed partition, or one that
+// cannot be read. If the user signed out everywhere, or of this account, after
+// exchange was called, SignIn fails with [ErrRemoved]. (Machines' clocks are
+// compared for that.) Signing in to a partition that is in use joins it: the
+// browsers of one user share their tokens.
+//
+// Errors: exchange's, [ErrRemoved], [ErrUnavailable], [ErrTooLarge], [ErrConflict]
+// when others kept writing, or a hook's. Once exchange has returned, the end of
+// ctx no longer stops the sign-in.
+func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Grant, error)) (Ticket, error) {
+	started := time.Now()
+	grant, err := exchange(ctx)
+	if err != nil {
+		return Ticket{}, err
+	}
+	switch {
+	case grant.Account.ID == "":
+		return Ticket{}, errors.New("tokencache: the grant names no account")
+	case grant.AccessToken == "":
+		return Ticket{}, errors.New("tokencache: the grant has no access token")
+	}
+	p := c.Partition(AccountKey(grant.Account.ID))
+	st, err := p.signIn(context.WithoutCancel(ctx), grant, started)
+	if err != nil {
+		return Ticket{}, err
+	}
+	return Ticket{account: grant.Account.ID, generation: st.snap.generation}, nil
+}
+
+func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) (saved *state, err error) {
+	access, err := p.cache.hooks.begin(ctx, p, nil)
+	defer func() { p.cache.hooks.end(ctx, access, saved.snapshot(), SourceServer, err) }()
+	if err != nil {
+		return nil, err
+	}
+	name, err := p.storageName()
+	if err != nil {
+		return nil, err
+	}
+	st, err := p.cache.store.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return p.commit(ctx, access, st, func(now *state) (meta, *document, error) {
+		return p.signedIn(now, &change{grant: grant, signIn: true}, started)
+	})
+}
+
+// signedIn applies a sign-in to what is stored now.
+func (p *Partition) signedIn(now *state, c *change, started time.Time) (meta, *document, error) {
+	if removed := now.removal(); !removed.IsZero() && !removed.Before(started) {
+		return meta{}, nil, ErrRemoved
+	}
+	m, doc := p.freshMeta(time.Now()), &document{}
+	if now.snap != nil {
+		// A document that does not decode is replaced like one that does not open.
+		if kept, err := now.snap.document(); err == nil {
+			m.generation, doc = now.snap.generation, kept
+		}
+	}
+	return m, doc, doc.apply(c, p.cache.writer(p.key), time.Now())
+}

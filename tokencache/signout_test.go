@@ -1,0 +1,299 @@
+package tokencache_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+func TestSignInTokenSignOut(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	ticket := mustSignIn(t, cache, a, "openid", "read")
+	if ticket.Account() != account {
+		t.Errorf("the ticket is another account's")
+	}
+	p := cache.Partition(ticket.Key())
+	if tok := mustToken(t, p, nil, "READ"); tok.Source != tokencache.SourceL1 || tok.Type != "Bearer" {
+		t.Errorf("got %+v, want a bearer token from l1", tok)
+	}
+	if err := p.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	if err := p.SignOut(t.Context(), a); err != nil {
+		t.Fatalf("SignOut: %v", err)
+	}
+	if got := a.revokes.Load(); got != 1 {
+		t.Errorf("%d refresh tokens were revoked, want 1", got)
+	}
+	for _, p := range []*tokencache.Partition{p, cache.Partition(ticket.Key()), cache.Partition(tokencache.AccountKey(account))} {
+		_, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+		wantError(t, err, tokencache.ErrRemoved)
+		wantError(t, p.Check(t.Context()), tokencache.ErrNoTokens)
+	}
+	a.wantRefreshes(t, 0)
+	if err := p.SignOut(t.Context(), a); err != nil {
+		t.Errorf("signing out twice: %v", err)
+	}
+}
+
+// An old cookie stays signed out when the same user signs in again.
+func TestTicketsOfAnEarlierSignIn(t *testing.T) {
+	t.Parallel()
+	for name, signOut := range map[string]func(*tokencache.Partition, *authority) error{
+		"sign out":            func(p *tokencache.Partition, a *authority) error { return p.SignOut(t.Context(), a) },
+		"sign out everywhere": func(p *tokencache.Partition, a *authority) error { return p.SignOutEverywhere(t.Context(), a) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAuthority()
+			cache := newCache(t, newProvider(t), nil)
+			old := mustSignIn(t, cache, a, "read")
+			oldPartition := cache.Partition(old.Key())
+			if err := signOut(oldPartition, a); err != nil {
+				t.Fatal(err)
+			}
+			ticket := mustSignIn(t, cache, a, "read")
+			if ticket == old {
+				t.Fatal("the new sign-in has the generation of the old one")
+			}
+			mustToken(t, cache.Partition(ticket.Key()), nil, "read")
+			for _, p := range []*tokencache.Partition{oldPartition, cache.Partition(old.Key())} {
+				_, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+				wantError(t, err, tokencache.ErrNoTokens)
+				wantError(t, p.Check(t.Context()), tokencache.ErrNoTokens)
+				wantError(t, p.Expire(t.Context()), tokencache.ErrNoTokens)
+				if _, err := p.Tokens(t.Context()); !errors.Is(err, tokencache.ErrNoTokens) {
+					t.Errorf("Tokens: %v", err)
+				}
+				// and it has no say over the new one
+				if err := p.SignOut(t.Context(), a); err != nil {
+					t.Errorf("SignOut: %v", err)
+				}
+				wantError(t, p.SignOutEverywhere(t.Context(), a), tokencache.ErrNoTokens)
+			}
+			mustToken(t, cache.Partition(ticket.Key()), nil, "read")
+			a.wantRefreshes(t, 0)
+		})
+	}
+}
+
+// The browsers of one user share a partition; the ticket of each opens it.
+func TestSecondBrowser(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	first, second := mustSignIn(t, cache, a, "read"), mustSignIn(t, cache, a, "write")
+	if first != second {
+		t.Error("the second sign-in changed the generation: the first browser is signed out")
+	}
+	mustToken(t, cache.Partition(first.Key()), nil, "write")
+	mustToken(t, cache.Partition(second.Key()), nil, "read")
+}
+
+// A refresh that is at the server when its user signs out does not bring the
+// tokens back, on this machine or another.
+func TestSignOutDuringRefresh(t *testing.T) {
+	t.Parallel()
+	for name, everywhere := range map[string]bool{"sign out": false, "everywhere": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			provider, a := newProvider(t), newAuthority()
+			one, two := newCache(t, provider, nil), newCache(t, provider, nil)
+			ticket := mustSignIn(t, one, a, "read")
+			mustExpire(t, one.Partition(ticket.Key()))
+			entered, proceed := make(chan struct{}), make(chan struct{})
+			a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+			refreshed := make(chan error)
+			go func() {
+				_, err := one.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+				refreshed <- err
+			}()
+			<-entered
+			signOut := two.Partition(ticket.Key()).SignOut
+			if everywhere {
+				signOut = two.Partition(ticket.Key()).SignOutEverywhere
+			}
+			if err := signOut(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			close(proceed)
+			wantError(t, <-refreshed, tokencache.ErrRemoved)
+			for _, c := range []*tokencache.Cache{one, two, newCache(t, provider, nil)} {
+				wantError(t, c.Partition(ticket.Key()).Check(t.Context()), tokencache.ErrRemoved)
+			}
+			a.before = nil
+			again := mustSignIn(t, one, a, "read") // at once
+			mustToken(t, two.Partition(again.Key()), nil, "read")
+		})
+	}
+}
+
+// A sign-in that is at the server when its user signs out everywhere is refused,
+// also if it is the account's first, so that nothing is there to be removed.
+func TestSignOutEverywhereDuringSignIn(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"first sign-in": true, "second browser": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			provider, a := newProvider(t), newAuthority()
+			one, two := newCache(t, provider, nil), newCache(t, provider, nil)
+			if !first {
+				mustSignIn(t, two, a, "read")
+			}
+			_, err := one.SignIn(t.Context(), func(ctx context.Context) (tokencache.Grant, error) {
+				if err := two.Partition(tokencache.AccountKey(account)).SignOutEverywhere(ctx, a); err != nil {
+					t.Error(err)
+				}
+				return a.signIn("read")(ctx)
+			})
+			wantError(t, err, tokencache.ErrRemoved)
+			wantError(t, one.Partition(tokencache.AccountKey(account)).Check(t.Context()), tokencache.ErrNoTokens)
+			ticket := mustSignIn(t, one, a, "read")
+			mustToken(t, two.Partition(ticket.Key()), nil, "read")
+		})
+	}
+}
+
+func TestSignOutEverywhereReachesEveryKind(t *testing.T) {
+	t.Parallel()
+	provider, a := newProvider(t), newAuthority()
+	one, two := newCache(t, provider, nil), newCache(t, provider, nil)
+	ticket := mustSignIn(t, one, a, "read")
+	assertion := tokencache.AssertionKey(mustVerify(t, account, "incoming"))
+	stranger := tokencache.AssertionKey(mustVerify(t, "another.account", "incoming of another"))
+	app := tokencache.ApplicationKey("", "api://one")
+	for _, key := range []tokencache.Key{assertion, stranger, app} {
+		mustToken(t, one.Partition(key), a, "api://one/read")
+		mustToken(t, two.Partition(key), nil, "api://one/read") // a copy in the other machine's L1
+	}
+	if err := two.Partition(ticket.Key()).SignOutEverywhere(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []*tokencache.Cache{one, two} {
+		for name, key := range map[string]tokencache.Key{"account": ticket.Key(), "assertion": assertion} {
+			_, err := c.Partition(key).Token(t.Context(), tokencache.Request{Scopes: []string{"api://one/read"}}, a)
+			if !errors.Is(err, tokencache.ErrRemoved) {
+				t.Errorf("machine %d still serves the %s partition: %v", i+1, name, err)
+			}
+		}
+		for _, key := range []tokencache.Key{stranger, app} {
+			mustToken(t, c.Partition(key), nil, "api://one/read")
+		}
+	}
+}
+
+func mustVerify(t *testing.T, owner, token string) tokencache.Assertion {
+	t.Helper()
+	a, err := tokencache.VerifyAssertion(t.Context(), verifies(owner), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+type verifies string
+
+func (v verifies) Verify(context.Context, string) (tokencache.AssertionClaims, error) {
+	return tokencache.AssertionClaims{Account: string(v), Expires: time.Now().Add(time.Hour)}, nil
+}
+
+// A partition that is being created while its owner signs out is refused.
+func TestSignOutEverywhereDuringCreation(t *testing.T) {
+	t.Parallel()
+	provider, a := newProvider(t), newAuthority()
+	one, two := newCache(t, provider, nil), newCache(t, provider, nil)
+	ticket := mustSignIn(t, one, a, "read")
+	key := tokencache.AssertionKey(mustVerify(t, account, "incoming"))
+	a.before = func(ctx context.Context) error {
+		return two.Partition(ticket.Key()).SignOutEverywhere(ctx, nil)
+	}
+	_, err := one.Partition(key).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+	wantError(t, err, tokencache.ErrRemoved)
+	_, err = two.Partition(key).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, nil)
+	wantError(t, err, tokencache.ErrNoTokens)
+}
+
+func TestSignOutReportsFailure(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	provider := &faulty{Provider: newProvider(t)}
+	cache := newCache(t, provider, nil)
+	ticket := mustSignIn(t, cache, a, "read")
+	p := cache.Partition(ticket.Key())
+	outage := errors.New("connection refused")
+	provider.set(nil, func(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error { return outage })
+	wantError(t, p.SignOut(t.Context(), a), tokencache.ErrUnavailable)
+	wantError(t, p.SignOutEverywhere(t.Context(), a), tokencache.ErrUnavailable)
+	if a.revokes.Load() != 0 && p.Check(t.Context()) == nil {
+		t.Log("revoked although the partition is still there: harmless, the next refresh will tell")
+	}
+	provider.set(nil, nil)
+	if err := p.SignOutEverywhere(t.Context(), a); err != nil {
+		t.Fatalf("repeated: %v", err)
+	}
+	wantError(t, p.Check(t.Context()), tokencache.ErrRemoved)
+
+	ticket = mustSignIn(t, cache, a, "read")
+	refusing := serverRevoke{errors.New("503")}
+	err := cache.Partition(ticket.Key()).SignOut(t.Context(), refusing)
+	wantError(t, err, refusing.err)
+	wantError(t, cache.Partition(ticket.Key()).Check(t.Context()), tokencache.ErrRemoved)
+}
+
+type serverRevoke struct{ err error }
+
+func (serverRevoke) Refresh(context.Context, tokencache.Secret, tokencache.Request) (tokencache.Grant, error) {
+	return tokencache.Grant{}, errors.New("not expected")
+}
+func (s serverRevoke) Revoke(context.Context, tokencache.Secret) error { return s.err }
+
+func TestSignInRefuses(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	failed := errors.New("the exchange failed")
+	for name, tt := range map[string]struct {
+		edit func(*tokencache.Grant)
+		err  error
+		want string
+	}{
+		"exchange":        {err: failed, want: "the exchange failed"},
+		"no account":      {edit: func(g *tokencache.Grant) { g.Account.ID = "" }, want: "no account"},
+		"no access token": {edit: func(g *tokencache.Grant) { g.AccessToken = "" }, want: "no access token"},
+	} {
+		_, err := cache.SignIn(t.Context(), func(ctx context.Context) (tokencache.Grant, error) {
+			g, _ := a.signIn("read")(ctx)
+			if tt.edit != nil {
+				tt.edit(&g)
+			}
+			return g, tt.err
+		})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	wantError(t, cache.Partition(tokencache.AccountKey(account)).Check(t.Context()), tokencache.ErrNoTokens)
+}
+
+// The browser leaves while the code is being exchanged: what the server has
+// issued is stored all the same.
+func TestSignInOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	ctx, leave := context.WithCancel(t.Context())
+	ticket, err := cache.SignIn(ctx, func(context.Context) (tokencache.Grant, error) {
+		leave()
+		return a.signIn("read")(context.Background())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustToken(t, cache.Partition(ticket.Key()), nil, "read")
+}

@@ -1,0 +1,126 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// store is the provider with a deadline on every call, its errors sorted, and
+// its records opened.
+type store struct {
+	provider Provider
+	caps     Capabilities
+	timeout  time.Duration
+	sealer   sealer
+}
+
+// state is what is stored under a name: tokens, or the reason there are none.
+type state struct {
+	name    Name
+	found   bool    // something is stored, of this version
+	version Version // the condition of the next save
+	mark    Version // the owner's removal mark
+	snap    *snapshot
+	err     error // why snap is nil: ErrNoTokens, ErrRemoved or ErrUnreadable
+}
+
+// condition is that of a save which replaces this state and no other.
+func (s *state) condition() Condition {
+	if s.found {
+		return IfVersion(s.version)
+	}
+	return Condition{}
+}
+
+// removal returns when the partition or its owner was last removed, zero if no
+// trace of a removal is left.
+func (s *state) removal() time.Time {
+	at := removalTime(s.mark)
+	if errors.Is(s.err, ErrRemoved) {
+		if t := removalTime(s.version); t.After(at) {
+			return t
+		}
+	}
+	return at
+}
+
+// load reads and opens the record under name. The error is ErrUnavailable,
+// ErrTooLarge or the context's; a partition without tokens is a state.
+func (s *store) load(ctx context.Context, name Name) (*state, error) {
+	var rec Record
+	err := s.call(ctx, "load", func(ctx context.Context) (err error) {
+		rec, err = s.provider.Load(ctx, name)
+		return err
+	})
+	st := &state{name: name, mark: rec.Mark}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		st.err = ErrNoTokens
+		return st, nil
+	case err != nil:
+		return nil, err
+	}
+	st.found, st.version = true, rec.Version
+	if rec.Removed() {
+		st.err = ErrRemoved
+		return st, nil
+	}
+	plain, err := s.sealer.open(name, rec)
+	if errors.Is(err, ErrUnavailable) {
+		return nil, err
+	}
+	if err == nil {
+		st.snap, err = parsePlain(plain)
+	}
+	switch {
+	case err != nil:
+		st.snap, st.err = nil, ErrUnreadable
+	case !st.snap.end.IsZero() && !time.Now().Before(st.snap.end):
+		st.snap, st.err = nil, ErrNoTokens // the backend kept it for too long
+	}
+	return st, nil
+}
+
+// save stores the record. The error is ErrConflict, ErrRemoved, ErrTooLarge,
+// ErrUnavailable or the context's; after the last two it may be stored.
+func (s *store) save(ctx context.Context, name Name, r Record, c Condition) error {
+	return s.call(ctx, "save", func(ctx context.Context) error {
+		return s.provider.Save(ctx, name, r, c)
+	})
+}
+
+// call runs one provider call under its own deadline and sorts its error.
+func (s *store) call(ctx context.Context, op string, f func(context.Context) error) error {
+	own, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := f(own)
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrConflict),
+		errors.Is(err, ErrRemoved), errors.Is(err, ErrTooLarge), errors.Is(err, ErrBusy):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err() // the caller's end, not the backend's failure
+	}
+	return unavailable(op, err)
+}
+
+// unavailable wraps an error as ErrUnavailable, nil as nil.
+func unavailable(op string, err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
+}
+
+// sleep waits for half to one and a half times d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d/2 + rand.N(d)) // #nosec G404 -- jitter, not a secret
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

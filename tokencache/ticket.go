@@ -1,0 +1,84 @@
+package tokencache
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"strings"
+)
+
+// generation tells one sign-in of an account from a later one. It is drawn
+// when somebody signs in to an absent or removed partition and kept by every
+// save after that.
+type generation [16]byte
+
+func newGeneration() generation {
+	var g generation
+	_, _ = rand.Read(g[:]) // never fails (crypto/rand, Go 1.24)
+	return g
+}
+
+// Ticket is what a web session keeps of a sign-in: the account, and the
+// generation of its partition. It holds no token. A ticket from before a
+// sign-out opens nothing afterwards, even when the same user has signed in
+// again, so that an old cookie stays signed out.
+//
+// Store [Ticket.Encode] in a server-side session, or in a cookie that is
+// encrypted and authenticated: the account ID is personal data.
+type Ticket struct {
+	account    string
+	generation generation
+}
+
+// Account returns the home account ID.
+func (t Ticket) Account() string { return t.account }
+
+// Key is the key of the account's partition, opening it only while the sign-in
+// that the ticket was issued for lasts.
+func (t Ticket) Key() Key {
+	k := AccountKey(t.account)
+	k.generation = t.generation
+	return k
+}
+
+const ticketPrefix = "1."
+
+var errTicket = errors.New("tokencache: not a ticket")
+
+// Encode returns the ticket as text: "1.", the generation, "." and the account,
+// the latter two in unpadded base64url.
+func (t Ticket) Encode() string {
+	enc := base64.RawURLEncoding
+	return ticketPrefix + enc.EncodeToString(t.generation[:]) + "." + enc.EncodeToString([]byte(t.account))
+}
+
+// ParseTicket reads what Encode wrote.
+func ParseTicket(text string) (Ticket, error) {
+	enc := base64.RawURLEncoding
+	rest, ok := strings.CutPrefix(text, ticketPrefix)
+	gen, account, cut := strings.Cut(rest, ".")
+	if !ok || !cut || len(text) > 2048 {
+		return Ticket{}, errTicket
+	}
+	g, err1 := enc.DecodeString(gen)
+	a, err2 := enc.DecodeString(account)
+	if err1 != nil || err2 != nil || len(g) != len(generation{}) || len(a) == 0 {
+		return Ticket{}, errTicket
+	}
+	t := Ticket{account: string(a)}
+	copy(t.generation[:], g)
+	if t.generation == (generation{}) || t.Encode() != text {
+		return Ticket{}, errTicket // a zero generation would open every sign-in
+	}
+	return t, nil
+}
+
+// String returns "ticket", so that logs show no account.
+func (t Ticket) String() string { return "ticket" }
+
+// GoString returns "ticket".
+func (t Ticket) GoString() string { return "ticket" }
+
+// LogValue returns "ticket".
+func (t Ticket) LogValue() slog.Value { return slog.StringValue("ticket") }

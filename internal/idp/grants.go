@@ -128,7 +128,8 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 	now := time.Now()
 	seconds := int64(s.opts.TokenLifetime / time.Second)
 	resp := &tokenResponse{TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh}
-	resp.Scope = strings.Join(slices.DeleteFunc(slices.Clone(g.scopes), func(sc string) bool { return sc == "offline_access" }), " ")
+	granted := resolveAccess(g.resource, g.scopes).granted
+	resp.Scope = strings.Join(slices.DeleteFunc(granted, func(sc string) bool { return sc == "offline_access" }), " ")
 
 	var err error
 	if resp.AccessToken, err = sign(s.keys.access, s.accessClaims(g, now)); err != nil {

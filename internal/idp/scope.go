@@ -63,6 +63,7 @@ func audienceOf(scope string) (audience, short string) {
 type access struct {
 	audience string
 	scopes   []string // short names, of this audience only
+	granted  []string // as the client asked for them, with the OpenID Connect scopes
 }
 
 // resolveAccess finds the one audience of an access token, as the package
@@ -80,10 +81,11 @@ func resolveAccess(resource string, scopes []string) access {
 	}
 	for _, s := range scopes {
 		if isOIDCScope(s) {
+			a.granted = append(a.granted, s)
 			continue
 		}
 		if aud, short := audienceOf(s); aud == "" || aud == a.audience {
-			a.scopes = append(a.scopes, short)
+			a.scopes, a.granted = append(a.scopes, short), append(a.granted, s)
 		}
 	}
 	return a

@@ -1,0 +1,48 @@
+// Package xoauth2 is a client for any OpenID Connect server, on
+// golang.org/x/oauth2 and go-oidc, that keeps every user's tokens in a
+// [tokencache.Cache].
+//
+// A [Client] signs users in (authorization code with PKCE, state and nonce),
+// verifies ID tokens, and hands out access tokens: from the cache, or refreshed
+// once for all requests and machines that ask.
+//
+//	cache, err := tokencache.New(provider, tokencache.Namespace{Issuer: issuer, ClientID: id}, options)
+//	client, err := xoauth2.New(ctx, cache, &xoauth2.Options{
+//		ClientSecret: secret,
+//		RedirectURL:  "https://app.example.com/callback",
+//		Scopes:       []string{"profile", "api://tasks/Tasks.Read"},
+//	})
+//
+// # Signing in
+//
+// [Client.BeginSignIn] returns the URL to send the browser to and a [SignIn] to
+// keep in the browser's session. At the redirect URL, [Client.CompleteSignIn]
+// takes that SignIn and the query, and returns the [tokencache.Ticket] that
+// the session keeps from then on. Remove the SignIn from the session before
+// completing it, and give the session a new ID afterwards.
+//
+// # Whose tokens
+//
+// [Client.Token], [Client.Acquire], [Client.TokenSource], [Client.Transport] and
+// [Client.SignOut] work with the partition that the context carries. The
+// package middleware puts it there for each request; outside of requests,
+// [tokencache.NewContext] does. A context without one is nobody's, and gets
+// [tokencache.ErrNoTokens]. [Client.AppToken] is the exception: it returns the
+// application's own tokens.
+//
+// # Errors
+//
+// Beside the errors of [tokencache.Partition.Token] there are four: [ErrCallback]
+// and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer, and
+// *[ProtocolError] says that the configuration is wrong. No error and no log of
+// this package holds a token, a code, a secret or an account.
+//
+// # Microsoft Entra ID
+//
+// An issuer of the form https://host/{tenant}/v2.0 with Entra ID's token
+// endpoint is treated as Entra ID: accounts are named as MSAL does (the home
+// account ID, from client_info), [tokencache.Request.Tenant] works, and so do
+// the issuers of several tenants, .../common/v2.0 and .../organizations/v2.0. Which
+// tenants may sign in to those is for the application to decide: the part
+// behind the last dot of an account is its home tenant.
+package xoauth2

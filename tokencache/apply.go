@@ -63,13 +63,15 @@ type applier struct {
 // find will look for it. A tenant that was asked for may be a domain name,
 // where the server's answer has an ID.
 func (a *applier) chooseRealm() string {
+	account := strings.ToLower(a.account)
+	ofAccounts, ofTokens := a.realms(accounts)[account], a.realms(accessTokens)[account]
 	switch {
 	case a.signIn:
 		return a.grant.Account.Tenant
 	case a.req.Tenant != "":
 		return a.req.Tenant
-	case a.grant.Account.Tenant == "" || len(a.realms(accounts, a.account)) > 0:
-		return a.homeRealm(a.account)
+	case len(ofAccounts) > 0, len(ofTokens) > 0 && a.grant.Account.Tenant == "":
+		return homeOf(a.account, ofAccounts, ofTokens)
 	}
 	return a.grant.Account.Tenant
 }
@@ -118,64 +120,6 @@ func (a *applier) applyAccessToken() {
 		return // another machine got a newer one meanwhile
 	}
 	a.put(accessTokens, it)
-}
-
-// applyRefreshToken stores the refresh token where nothing newer is lost by it.
-func (a *applier) applyRefreshToken() {
-	if a.grant.RefreshToken == "" {
-		return // the one that is stored stays valid (RFC 6749 §6)
-	}
-	it := a.newItem("RefreshToken")
-	it.set(fieldSecret, string(a.grant.RefreshToken))
-	it.set(fieldAssertion, a.assertion)
-	if a.used == "" {
-		a.put(refreshTokens, it)
-		a.dropRefreshTokensBut(it)
-		return
-	}
-	stored := false
-	for _, old := range a.sections[refreshTokens] {
-		if !a.spendable(old) {
-			continue
-		}
-		stored = true
-		if sameSecret(Secret(old.text(fieldSecret)), a.used) {
-			a.renew(old, it)
-			return
-		}
-	}
-	if !stored {
-		a.put(refreshTokens, it)
-	}
-}
-
-// spendable tells whether this writer could have spent the stored refresh token:
-// the client's own, or any family's. The environment is not compared, because
-// other libraries write an alias of the issuer's host.
-func (a *applier) spendable(it *item) bool {
-	return it.text(fieldSecret) != "" && it.raw(fieldExt) == nil &&
-		strings.EqualFold(it.text(fieldHomeAccount), a.account) &&
-		(it.text(fieldClient) == a.clientID || it.text(fieldFamily) == familyID) &&
-		(assertionHash(it) == a.assertion || assertionHash(it) == "")
-}
-
-// renew puts a new token into the place of the stored one, which may be a
-// family's or have another environment.
-func (a *applier) renew(old, it *item) {
-	renewed := &item{}
-	for _, name := range [...]string{fieldSecret, fieldCredential, fieldClientInfo, fieldModified} {
-		renewed.setRaw(name, it.raw(name))
-	}
-	renewed.inherit(old)
-	a.replace(refreshTokens, old, renewed)
-}
-
-// dropRefreshTokensBut removes the client's other refresh tokens, which other
-// libraries may have left under another environment.
-func (a *applier) dropRefreshTokensBut(it *item) {
-	a.sections[refreshTokens] = slices.DeleteFunc(a.sections[refreshTokens], func(old *item) bool {
-		return old != it && a.spendable(old) && old.text(fieldFamily) == "" && assertionHash(old) == a.assertion
-	})
 }
 
 // dropAccessTokens removes the access tokens of the writer's client and account.

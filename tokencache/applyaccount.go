@@ -22,7 +22,7 @@ func (a *applier) applyAccount() {
 	it := a.newItem("")
 	it.set(fieldRealm, a.accountRealm())
 	old := a.same(accounts, it)
-	first := a.req.Tenant == "" && a.grant.Account.Tenant != "" && len(a.realms(accounts, a.account)) == 0
+	first := a.req.Tenant == "" && a.grant.Account.Tenant != "" && len(a.realms(accounts)[strings.ToLower(a.account)]) == 0
 	switch {
 	case old == nil && !a.signIn && !first:
 		return

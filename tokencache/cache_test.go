@@ -128,8 +128,9 @@ func TestBadKeys(t *testing.T) {
 
 func TestProviderDown(t *testing.T) {
 	t.Parallel()
-	provider, a := &faulty{Provider: newProvider(t)}, newAuthority()
-	cache := newCache(t, provider, &tokencache.Options{ProviderTimeout: 50 * time.Millisecond})
+	provider, a := &faulty{Provider: newProvider(t), hide: func(c *tokencache.Capabilities) { c.InProcess = false }}, newAuthority()
+	options := &tokencache.Options{Keys: newKeys(t), ProviderTimeout: 50 * time.Millisecond}
+	cache := newCache(t, provider, options)
 	ticket := mustSignIn(t, cache, a, "read")
 	for name, load := range map[string]func(context.Context, tokencache.Name) (tokencache.Record, error){
 		"refused": func(context.Context, tokencache.Name) (tokencache.Record, error) {
@@ -146,7 +147,7 @@ func TestProviderDown(t *testing.T) {
 		if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNoTokens) {
 			t.Errorf("%s: got %v, want ErrUnavailable alone", name, err)
 		}
-		fresh := newCache(t, provider, &tokencache.Options{ProviderTimeout: 50 * time.Millisecond})
+		fresh := newCache(t, provider, options)
 		wantError(t, fresh.Partition(ticket.Key()).Check(t.Context()), tokencache.ErrUnavailable)
 	}
 	a.wantRefreshes(t, 0) // the refresh token is not spent until the provider is back
@@ -156,15 +157,16 @@ func TestProviderDown(t *testing.T) {
 
 func TestCancelledIsNotUnavailable(t *testing.T) {
 	t.Parallel()
-	provider, a := &faulty{Provider: newProvider(t)}, newAuthority()
-	ticket := mustSignIn(t, newCache(t, provider, nil), a, "read")
+	provider, a := &faulty{Provider: newProvider(t), hide: func(c *tokencache.Capabilities) { c.InProcess = false }}, newAuthority()
+	options := &tokencache.Options{Keys: newKeys(t)}
+	ticket := mustSignIn(t, newCache(t, provider, options), a, "read")
 	provider.set(func(ctx context.Context, _ tokencache.Name) (tokencache.Record, error) {
 		<-ctx.Done()
 		return tokencache.Record{}, ctx.Err()
 	}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	_, err := newCache(t, provider, nil).Partition(ticket.Key()).Token(ctx, tokencache.Request{Scopes: []string{"read"}}, a)
+	_, err := newCache(t, provider, options).Partition(ticket.Key()).Token(ctx, tokencache.Request{Scopes: []string{"read"}}, a)
 	wantError(t, err, context.Canceled)
 	if errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNoTokens) {
 		t.Errorf("a caller that left is reported as %v", err)

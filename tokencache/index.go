@@ -156,7 +156,7 @@ type indexReader struct {
 
 func (r *indexReader) entry(e *entry, document int) {
 	e.kind, e.flags = entryKind(r.byte()), entryFlags(r.byte())
-	r.bad = r.bad || e.kind < entryAccess || e.kind > entryClient
+	r.bad = r.bad || e.kind < entryAccess || e.kind > entryClient || e.flags&^(flagHome|flagSpecial) != 0
 	for _, s := range [...]*string{&e.client, &e.account, &e.realm, &e.family, &e.resource, &e.claims, &e.assertion} {
 		*s = r.string()
 	}

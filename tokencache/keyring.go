@@ -140,7 +140,7 @@ func (r *KeyRing) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gcm.Seal(out, nil, plaintext, ringData(out, associatedData)), nil
+	return gcm.Seal(out, nil, plaintext, ringData(out, associatedData)), nil // #nosec G407 -- this AEAD draws its nonce itself
 }
 
 var errOpen = errors.New("tokencache: the ciphertext does not open")

@@ -77,7 +77,7 @@ func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 			if r.Err != nil {
 				return nil, r.Err
 			}
-			l := r.Val.(loaded) //nolint:errcheck,forcetypeassert // put there above
+			l := r.Val.(loaded) // put there above
 			if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
 				p.remember(l)
 				return l.state, nil

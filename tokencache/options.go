@@ -39,7 +39,8 @@ type Options struct {
 	// how long a change by another machine goes unseen when the provider does
 	// not tell of it. Defaults to 15 seconds.
 	L1MaxAge time.Duration
-	// ProviderTimeout bounds every call to the provider. Defaults to 250 ms.
+	// ProviderTimeout bounds every call to a provider that is not in-process.
+	// Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }
 

@@ -168,7 +168,7 @@ func (p *Partition) snapshot(ctx context.Context) (s *snapshot, err error) {
 
 func (p *Partition) query(req *Request) query {
 	q := query{
-		Request:  *req,
+		Request:  p.request(req),
 		clientID: p.cache.ns.ClientID,
 		account:  p.key.id.account,
 		margin:   p.cache.opts.RefreshMargin,
@@ -177,6 +177,16 @@ func (p *Partition) query(req *Request) query {
 		q.assertion = p.key.id.part
 	}
 	return q
+}
+
+// request is what the request means in this partition: the tenant of an incoming
+// token or of an application is the one that is meant by none.
+func (p *Partition) request(req *Request) Request {
+	r := *req
+	if r.Tenant == "" && p.key.selfRenewing() {
+		r.Tenant = p.key.id.tenant
+	}
+	return r
 }
 
 func (p *Partition) storageName() (Name, error) {

@@ -50,7 +50,7 @@ func (p *Partition) refresh(ctx context.Context, req Request, server Server, sta
 	})
 	select {
 	case r := <-result:
-		out := r.Val.(outcome) //nolint:errcheck,forcetypeassert // put there above
+		out := r.Val.(outcome) // put there above
 		if out.panicked != nil {
 			panic(out.panicked) // a Server or a hook panicked: in its caller, where it can be recovered
 		}
@@ -268,7 +268,7 @@ func (f *flight) replaced(ctx context.Context, spent Secret) bool {
 func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 	base := f.state
 	saved, err := f.p.commit(ctx, f.access, base, func(now *state) (meta, *document, error) {
-		return f.apply(base, now, &change{grant: g, req: f.req, used: spent})
+		return f.apply(base, now, &change{grant: g, req: f.p.request(&f.req), used: spent})
 	})
 	switch {
 	case err == nil:

@@ -35,7 +35,7 @@ func (r *refusals) get(token Secret, request string) error {
 // put remembers a refusal; an empty request stands for all.
 func (r *refusals) put(token Secret, request string, err error) {
 	if token != "" {
-		r.cache.Set(refusalKey(token, request), err)
+		_, _ = r.cache.Set(refusalKey(token, request), err)
 	}
 }
 

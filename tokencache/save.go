@@ -100,7 +100,10 @@ func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state
 func (p *Partition) expiry(s *snapshot, now time.Time) time.Time {
 	switch p.key.id.kind {
 	case kindApplication:
-		return s.lastExpiry()
+		if last := s.lastExpiry(); !last.IsZero() {
+			return last
+		}
+		return now // nothing is left to keep
 	case kindAssertion:
 		return p.key.ends
 	}

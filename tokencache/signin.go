@@ -45,11 +45,7 @@ func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	name, err := p.storageName()
-	if err != nil {
-		return nil, err
-	}
-	st, err := p.cache.store.load(ctx, name)
+	st, err := p.current(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (d *document) shed(excess int, all []placed, entries []entry) bool {
 // item which is its own.
 func (d *document) entries(all []placed) []entry {
 	entries := make([]entry, 0, len(all))
-	homes := map[string]string{}
+	ofAccounts, ofTokens := d.realms(accounts), d.realms(accessTokens)
 	for i := range all {
 		s, it := all[i].section, all[i].item
 		all[i].entry = -1
@@ -92,15 +92,11 @@ func (d *document) entries(all []placed) []entry {
 		e.assertion, e.cachedAt, e.span = assertionHash(it), modified(it), all[i].secret
 		switch s {
 		case accessTokens:
-			home, ok := homes[e.account]
-			if !ok {
-				home = d.homeRealm(e.account)
-				homes[e.account] = home
-			}
-			e.describeAccess(it, home)
+			key := strings.ToLower(e.account)
+			e.describeAccess(it, homeOf(e.account, ofAccounts[key], ofTokens[key]))
 		case refreshTokens:
 			e.kind = entryRefresh
-			if it.raw(fieldExt) != nil {
+			if it.qualifiers() != (qualifiers{}) {
 				e.flags = flagSpecial
 			}
 		default:
@@ -125,36 +121,6 @@ func (e *entry) describeAccess(it *item, home string) {
 	if q.foreign != "" || tokenType(it) != bearer {
 		e.flags |= flagSpecial
 	}
-}
-
-// homeRealm is the directory that the account signed in to: the realm of its
-// Account item; of several the one the account is at home in (the second part
-// of Microsoft's uid.utid), else the first. Without an Account item it is the
-// one realm that all access tokens have, else the one in the account ID.
-func (d *document) homeRealm(account string) string {
-	_, utid, _ := strings.Cut(account, ".")
-	if realms := d.realms(accounts, account); len(realms) > 0 {
-		if slices.Contains(realms, utid) {
-			return utid
-		}
-		return realms[0]
-	}
-	if realms := d.realms(accessTokens, account); len(realms) == 1 {
-		return realms[0]
-	}
-	return utid
-}
-
-// realms returns the realms that a section has for the account, each once.
-func (d *document) realms(s section, account string) []string {
-	var realms []string
-	for _, it := range d.sections[s] {
-		if strings.EqualFold(it.text(fieldHomeAccount), account) {
-			realms = append(realms, it.text(fieldRealm))
-		}
-	}
-	slices.Sort(realms)
-	return slices.Compact(realms)
 }
 
 // snapshot is the plaintext of a partition with its index decoded. It does not
@@ -197,5 +163,9 @@ const entrySize = 208
 // size is roughly how many bytes the snapshot keeps alive.
 func (s *snapshot) size() int {
 	index := len(s.plain) - plainHeader - len(s.json) // once more, as text
-	return len(s.plain) + index + len(s.entries)*entrySize
+	n := len(s.plain) + index + len(s.entries)*entrySize
+	for i := range s.entries {
+		n += s.entries[i].span.length // once more, when it was asked for
+	}
+	return n
 }

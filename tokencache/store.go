@@ -94,8 +94,12 @@ func (s *store) save(ctx context.Context, name Name, r Record, c Condition) erro
 
 // call runs one provider call under its own deadline and sorts its error.
 func (s *store) call(ctx context.Context, op string, f func(context.Context) error) error {
-	own, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	own := ctx
+	if !s.caps.InProcess { // within the process there is nothing to wait for
+		var cancel context.CancelFunc
+		own, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+	}
 	err := f(own)
 	switch {
 	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrConflict),

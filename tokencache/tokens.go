@@ -36,23 +36,17 @@ func (t *Tokens) view() (*document, error) {
 	return &document{}, nil
 }
 
-// document returns a copy of the contents that can be changed.
-func (t *Tokens) document() (*document, error) {
-	if t.snap != nil {
-		return t.snap.document()
-	}
-	d, err := t.view()
-	return d.clone(), err
-}
-
 // MarshalJSON returns the tokens in the unified schema. Equal contents give
-// equal bytes.
+// equal bytes. The error is [ErrTooLarge], for more than [MaxTokensSize] bytes.
 func (t *Tokens) MarshalJSON() ([]byte, error) {
 	d, err := t.view()
 	if err != nil {
 		return nil, err
 	}
 	b, _ := d.encode()
+	if len(b) > MaxTokensSize {
+		return nil, ErrTooLarge // nobody could read it back
+	}
 	return b, nil
 }
 

@@ -201,7 +201,8 @@ func TestCloseReleasesHangingRequests(t *testing.T) {
 			t.Errorf("a hanging request ended with %d, want 503", got)
 		}
 	}
-	if _, err := browser(t).Get(s.URL() + "/keys"); err == nil {
+	if resp, err := browser(t).Get(s.URL() + "/keys"); err == nil {
+		_ = resp.Body.Close()
 		t.Error("the server still answers")
 	}
 }

@@ -17,7 +17,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer provider.Close(ctx)
+	defer func() { _ = provider.Close(ctx) }()
 
 	name := tokencache.Name{Owner: "MAC of the account", Partition: "MAC of the partition"}
 	first := tokencache.Record{Sealed: []byte("sealed tokens"), Version: tokencache.NewVersion()}

@@ -91,21 +91,22 @@ func (e *env) race(rule string, n tokencache.Name, cond tokencache.Condition) {
 	e.together(savers, func(i int, p tokencache.Provider) {
 		errs[i] = p.Save(e.ctx, n, tried[i], cond)
 	})
-	winner := -1
+	var winner *tokencache.Record
 	for i, err := range errs {
 		switch {
-		case err == nil && winner >= 0:
-			e.broken(rule, "savers %d and %d both won", winner, i)
+		case err == nil && winner != nil:
+			e.broken(rule, "two savers both won")
 		case err == nil:
-			winner = i
+			winner = &tried[i]
 		default:
 			e.want(rule, err, tokencache.ErrConflict, "Save that lost the race")
 		}
 	}
-	if winner < 0 {
+	if winner == nil {
 		e.broken(rule, "of %d savers none won", savers)
+		return
 	}
-	e.wantStored(rule, e.peer, n, tried[winner])
+	e.wantStored(rule, e.peer, n, *winner)
 }
 
 func testCreateRace(e *env) {

@@ -40,10 +40,7 @@ func (e *env) watch(p tokencache.Provider) *watching {
 		returned: make(chan error, 1),
 		stop:     stop,
 	}
-	e.Cleanup(func() {
-		stop()
-		<-w.returned
-	})
+	e.Cleanup(func() { _ = w.end() })
 	go func() {
 		defer close(w.returned)
 		err := p.Capabilities().Watcher.Watch(ctx, func(c tokencache.Change) {
@@ -59,6 +56,12 @@ func (e *env) watch(p tokencache.Provider) *watching {
 		e.broken(ruleWatchMissed, "the first Change is not Missed")
 	}
 	return w
+}
+
+// end stops the Watch and returns its error once it has returned.
+func (w *watching) end() error {
+	w.stop()
+	return <-w.returned
 }
 
 func (e *env) next(w *watching, rule string) tokencache.Change {
@@ -121,8 +124,7 @@ func testWatchSeveral(e *env) {
 		e.wantChange(ruleWatch, w, n, r.Version)
 	}
 	// One that leaves does not take the others along.
-	all[0].stop()
-	<-all[0].returned
+	_ = all[0].end()
 	next := record("told to the rest")
 	e.save(e.p, n, next, tokencache.IfVersion(r.Version))
 	for _, w := range all[1:] {

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// answer is what the API says of the user, and where the token for the call
+// came from.
+type answer struct {
+	Account string            `json:"account"`
+	Name    string            `json:"name"`
+	Scopes  []string          `json:"scopes"`
+	Expires time.Time         `json:"expires_at"`
+	Source  string            `json:"source"`
+	source  tokencache.Source // the same
+	took    time.Duration     // to get the token
+}
+
+// call calls the API for the user. Most applications need the one line with
+// n.api.Do only; asking for the token before and after is for showing where it
+// came from, and costs nothing, as the request's tokens have been loaded.
+func (n *node) call(ctx context.Context) (answer, error) {
+	// Calls in excess wait their turn, rather than make each other time out.
+	select {
+	case n.calls <- struct{}{}:
+		defer func() { <-n.calls }()
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+	began := time.Now()
+	token, err := n.client.Token(ctx, apiScope)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{source: token.Source, took: time.Since(began)}
+	if err := n.askAPI(ctx, &a); err != nil {
+		return answer{}, err
+	}
+	used, err := n.client.Token(ctx, apiScope)
+	if err != nil {
+		return answer{}, err
+	}
+	if used.AccessToken != token.AccessToken {
+		// The API refused the first one, and the transport got another.
+		a.source, a.took = tokencache.SourceServer, time.Since(began)
+	}
+	a.Source, a.Scopes, a.Expires = a.source.String(), used.Scopes, used.Expires
+	return a, nil
+}
+
+func (n *node) askAPI(ctx context.Context, a *answer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.issuer.base+"/api/me", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := n.api.Do(req)
+	if err != nil {
+		return apiError(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return &tokencache.ServerError{
+			RetryAfter: retryAfter(resp),
+			Err:        fmt.Errorf("the API answered with status %d", resp.StatusCode),
+		}
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(a); err != nil {
+		return &tokencache.ServerError{Err: errors.New("the API's answer is not JSON")}
+	}
+	return nil
+}
+
+// apiError leaves the errors of the cache and its client as they are: the transport
+// passes them on. Any other means that the API did not answer.
+func apiError(err error) error {
+	if problemOf(err).code != "temporarily_unavailable" {
+		return err
+	}
+	return serverError(err)
+}
+
+func retryAfter(resp *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 || seconds > 3600 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// expire makes the next call ask the identity server for a token.
+func (n *node) expire(ctx context.Context) error {
+	p, ok := n.cache.FromContext(ctx)
+	if !ok {
+		return tokencache.ErrNoTokens
+	}
+	return p.Expire(ctx)
+}
+
+// revoke ends the user's sign-in at the identity server.
+func (n *node) revoke(ctx context.Context) error {
+	if !n.issuer.local() {
+		return errNotLocal
+	}
+	return n.issuer.revoke(ctx, n.plain, n.user(ctx).Username)
+}
+
+// user is who is signed in, for people to read; the zero Account if that is not
+// known.
+func (n *node) user(ctx context.Context) tokencache.Account {
+	p, ok := n.cache.FromContext(ctx)
+	if !ok {
+		return tokencache.Account{}
+	}
+	tokens, err := p.Tokens(ctx)
+	if err != nil {
+		return tokencache.Account{}
+	}
+	return userOf(tokens)
+}
+
+func (n *node) apiMe(w http.ResponseWriter, r *http.Request) {
+	a, err := n.call(r.Context())
+	if err != nil {
+		n.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, a)
+}
+
+// apiDo answers 204 after the action.
+func (n *node) apiDo(action func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := action(r.Context()); err != nil {
+			n.fail(w, r, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (n *node) apiCache(w http.ResponseWriter, r *http.Request) {
+	p, _ := n.cache.FromContext(r.Context()) // RequireTokens has seen it
+	tokens, err := p.Tokens(r.Context())
+	if err != nil {
+		n.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{
+		"account": map[string]string{"name": userOf(tokens).Name},
+		"tokens":  entriesOf(tokens),
+	})
+}
+
+// healthz tells whether this node can reach its store.
+func (n *node) healthz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if err := n.provider.Ping(ctx); err != nil {
+		n.fail(w, r, errors.Join(tokencache.ErrUnavailable, err))
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}

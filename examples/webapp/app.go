@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"github.com/coatcheck-go/coatcheck/providers/memory"
+)
+
+// app is everything that runs: the identity server and the nodes, which share
+// the provider, the sessions and the live view.
+type app struct {
+	log      *slog.Logger
+	issuer   *issuer
+	provider *memory.Provider
+	sessions *scs.SessionManager
+	hub      *hub
+	outgoing *http.Transport
+	pages    *pages
+	nodes    []*node
+	failed   chan error // of a node that stopped serving by itself
+}
+
+// start builds the application and begins to serve. If it fails, nothing is
+// left running.
+func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error) {
+	a := &app{
+		log:      log,
+		sessions: newSessions(),
+		hub:      newHub(),
+		outgoing: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
+		failed:   make(chan error, cfg.nodes),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if a.pages, err = newPages(); err != nil {
+		return nil, err
+	}
+	if a.issuer, err = openIssuer(&cfg); err != nil {
+		return nil, err
+	}
+	if a.provider, err = memory.New(nil); err != nil {
+		return nil, err
+	}
+	for k := range cfg.nodes {
+		addr, err := cfg.nodeAddr(k)
+		if err != nil {
+			return nil, err
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		n, err := newNode(ctx, a, k+1, listener)
+		if err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+		a.nodes = append(a.nodes, n)
+	}
+	for _, n := range a.nodes { // only now, as each knows of all
+		n.serve()
+	}
+	return a, nil
+}
+
+// newSessions are those of every node. The cookie is for the host whatever the
+// port, so a browser that is signed in at one node is signed in at all.
+func newSessions() *scs.SessionManager {
+	s := scs.New() // in memory
+	s.Lifetime = 24 * time.Hour
+	s.Cookie.Name = "coatcheck_example"
+	s.Cookie.HttpOnly = true
+	s.Cookie.SameSite = http.SameSiteLaxMode // the identity server's redirect must bring it
+	s.Cookie.Secure = false                  // set it to true wherever there is TLS; this is plain HTTP on loopback
+	return s
+}
+
+// announce prints what to open.
+func (a *app) announce(out io.Writer) {
+	text := "Identity server: " + a.issuer.url + "\n"
+	for _, n := range a.nodes {
+		text += "Open " + n.url + "\n"
+	}
+	_, _ = io.WriteString(out, text+"Press Ctrl-C to stop.\n") // nobody has to read it
+}
+
+// close stops the application in the order in which nothing is cut off: streams
+// end, requests finish, refreshes are stored, and only then the store and the
+// identity server go.
+func (a *app) close(ctx context.Context) error {
+	a.hub.close()
+	var errs []error
+	for _, n := range a.nodes {
+		errs = append(errs, n.close(ctx))
+	}
+	if a.provider != nil {
+		errs = append(errs, a.provider.Close(ctx))
+	}
+	a.outgoing.CloseIdleConnections()
+	if a.issuer != nil {
+		errs = append(errs, a.issuer.close(ctx))
+	}
+	return errors.Join(errs...)
+}

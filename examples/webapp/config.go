@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// config is what the flags and the environment say.
+type config struct {
+	addr          string
+	nodes         int
+	issuer        string
+	idpAddr       string
+	autoLogin     bool
+	tokenLifetime time.Duration
+	provider      string
+}
+
+// usageError is a mistake in the flags or the environment.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+const maxNodes = 16
+
+// parseConfig reads the environment first and then the flags, which win. Help,
+// if it is asked for, goes to out, and the error is flag.ErrHelp.
+func parseConfig(args []string, env func(string) string, out io.Writer) (config, error) {
+	var c config
+	fs := c.flags()
+	fs.SetOutput(io.Discard) // main prints the error, once
+	var err error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := envName(f.Name)
+		value := env(name)
+		if value == "" || err != nil {
+			return
+		}
+		if serr := fs.Set(f.Name, value); serr != nil {
+			err = fmt.Errorf("%s: invalid value %q", name, value)
+		}
+	})
+	if err != nil {
+		return c, &usageError{err}
+	}
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		printHelp(fs, out)
+		return c, err
+	} else if err != nil {
+		return c, &usageError{err}
+	}
+	if fs.NArg() > 0 {
+		return c, &usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
+	}
+	if err := c.check(); err != nil {
+		return c, &usageError{err}
+	}
+	return c, nil
+}
+
+func (c *config) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("webapp", flag.ContinueOnError)
+	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; node k has port + k")
+	fs.IntVar(&c.nodes, "nodes", 1, "`number` of nodes, each with its own cache over the same provider and sessions")
+	fs.StringVar(&c.issuer, "issuer", "", "issuer `URL` of a running identity server to use instead of the built-in one")
+	fs.StringVar(&c.idpAddr, "idp-addr", "127.0.0.1:8090", "`address` of the built-in identity server")
+	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
+	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
+	fs.StringVar(&c.provider, "provider", "memory", "storage provider, by `name`: memory")
+	return fs
+}
+
+func envName(flagName string) string {
+	return "COATCHECK_" + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
+}
+
+func printHelp(fs *flag.FlagSet, out io.Writer) {
+	text := "The example application of coatcheck.\n\nUsage: webapp [flags]\n\n" +
+		"Each flag is also an environment variable, shown beside it.\n"
+	fs.VisitAll(func(f *flag.Flag) {
+		arg, usage := flag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" {
+			usage += " (default " + f.DefValue + ")"
+		}
+		text += fmt.Sprintf("\n  %-28s %s\n      %s\n", "-"+f.Name+" "+arg, envName(f.Name), usage)
+	})
+	_, _ = io.WriteString(out, text) // nobody has to read it
+}
+
+// check refuses what would fail later with a less helpful error.
+func (c *config) check() error {
+	switch {
+	case c.nodes < 1 || c.nodes > maxNodes:
+		return fmt.Errorf("-nodes %d: must be from 1 to %d", c.nodes, maxNodes)
+	case c.tokenLifetime < time.Second || c.tokenLifetime > 24*time.Hour:
+		return fmt.Errorf("-token-lifetime %s: must be from 1s to 24h", c.tokenLifetime)
+	case c.provider != "memory":
+		return fmt.Errorf("-provider %q: must be memory", c.provider)
+	}
+	for k := range c.nodes {
+		if _, err := c.nodeAddr(k); err != nil {
+			return fmt.Errorf("-addr %q: %w", c.addr, err)
+		}
+	}
+	if c.issuer != "" {
+		return checkIssuer(c.issuer)
+	}
+	if err := checkLoopback(c.idpAddr); err != nil {
+		return fmt.Errorf("-idp-addr %q: %w", c.idpAddr, err)
+	}
+	return nil
+}
+
+// nodeAddr is where node k listens. Port 0 means a free port for each.
+func (c *config) nodeAddr(k int) (string, error) {
+	if err := checkLoopback(c.addr); err != nil {
+		return "", err
+	}
+	host, text, _ := net.SplitHostPort(c.addr) // checked
+	port, _ := strconv.Atoi(text)              // checked
+	if port == 0 {
+		k = 0
+	}
+	if port+k > 65535 {
+		return "", fmt.Errorf("node %d would need port %d", k, port+k)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port+k)), nil
+}
+
+// checkLoopback keeps the example on this machine: it speaks plain HTTP, and
+// its identity server signs anybody in.
+func checkLoopback(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("must be host:port, such as 127.0.0.1:8080")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return errors.New("the port must be a number from 0 to 65535")
+	}
+	if !isLoopback(host) {
+		return errors.New("must be a loopback address, such as 127.0.0.1: the example is for this machine only")
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func checkIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("-issuer %q: must be an http or https URL", issuer)
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return fmt.Errorf("-issuer %q: must be https, as tokens travel to it", issuer)
+	}
+	return nil
+}

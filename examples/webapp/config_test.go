@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	defaults := config{
+		addr: "127.0.0.1:8080", nodes: 1, idpAddr: "127.0.0.1:8090",
+		tokenLifetime: 10 * time.Minute, provider: "memory",
+	}
+	changed := defaults
+	changed.addr, changed.nodes, changed.autoLogin, changed.tokenLifetime = "localhost:9000", 3, true, 90*time.Second
+	elsewhere := defaults
+	elsewhere.issuer = "http://127.0.0.1:9090"
+	env := func(pairs ...string) map[string]string {
+		m := map[string]string{}
+		for _, p := range pairs {
+			name, value, _ := strings.Cut(p, "=")
+			m["COATCHECK_"+name] = value
+		}
+		return m
+	}
+	tests := map[string]struct {
+		args []string
+		env  map[string]string
+		want config
+	}{
+		"defaults":        {want: defaults},
+		"one dash":        {args: []string{"-addr=localhost:9000", "-nodes", "3", "-auto-login", "-token-lifetime=90s"}, want: changed},
+		"two dashes":      {args: []string{"--addr", "localhost:9000", "--nodes=3", "--auto-login", "--token-lifetime", "90s"}, want: changed},
+		"environment":     {env: env("ADDR=localhost:9000", "NODES=3", "AUTO_LOGIN=1", "TOKEN_LIFETIME=90s"), want: changed},
+		"flags win":       {args: []string{"-addr=localhost:9000", "-nodes=3", "-auto-login=true", "-token-lifetime=90s"}, env: env("ADDR=127.0.0.1:1", "NODES=9", "AUTO_LOGIN=0"), want: changed},
+		"empty is unset":  {env: env("ADDR=", "NODES="), want: defaults},
+		"issuer":          {args: []string{"-issuer", "http://127.0.0.1:9090"}, want: elsewhere},
+		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
+	}
+	for name, test := range tests {
+		got, err := parseConfig(test.args, func(key string) string { return test.env[key] }, io.Discard)
+		if err != nil || got != test.want {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestConfigMistakes(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ arg, want string }{
+		{"-nodes=0", "-nodes"},
+		{"-nodes=17", "-nodes"},
+		{"-nodes=x", "nodes"},
+		{"-addr=8080", "-addr"},
+		{"-addr=0.0.0.0:8080", "loopback"},
+		{"-addr=:8080", "loopback"},
+		{"-addr=127.0.0.1:http", "port"},
+		{"-addr=127.0.0.1:70000", "port"},
+		{"-idp-addr=192.0.2.1:1", "loopback"},
+		{"-issuer=example.com", "-issuer"},
+		{"-issuer=http://example.com", "https"},
+		{"-token-lifetime=0s", "-token-lifetime"},
+		{"-token-lifetime=25h", "-token-lifetime"},
+		{"-token-lifetime=10", "token-lifetime"},
+		{"-provider=redis", "-provider"},
+		{"-auto-login=maybe", "auto-login"},
+		{"-unknown", "unknown"},
+		{"extra", "extra"},
+	}
+	for _, test := range tests {
+		_, err := parseConfig([]string{test.arg}, noEnv, io.Discard)
+		var usage *usageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want a mistake that names %s", test.arg, err, test.want)
+		}
+	}
+	_, err := parseConfig(nil, func(name string) string {
+		return map[string]string{"COATCHECK_NODES": "many"}[name]
+	}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "COATCHECK_NODES") {
+		t.Errorf("got %v, want a mistake that names the variable", err)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"-h", "-help", "--help"} {
+		var out strings.Builder
+		if _, err := parseConfig([]string{arg}, noEnv, &out); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%s: got %v", arg, err)
+		}
+		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s does not show %s: %s", arg, want, out.String())
+			}
+		}
+	}
+}

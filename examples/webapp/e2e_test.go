@@ -1,0 +1,127 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/coatcheck-go/coatcheck/internal/idp"
+)
+
+// TestBrowser walks through the application as a person with a mouse does.
+func TestBrowser(t *testing.T) {
+	s := open(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(s.nodes[0].url))
+	b.fits(t)
+	b.shoot(t, "1-sign-in")
+
+	b.do(t, chromedp.SendKeys(chromedp.ID("login_hint"), "Ada Lovelace"))
+	b.press(t, "Sign in")
+	b.waitFor(t, `document.querySelector("#username")?.value === "Ada Lovelace"`) // the identity server's form
+	b.fits(t)
+	b.press(t, "Sign in")
+	b.says(t, "h1", "Ada Lovelace")
+	b.says(t, "#live", "live")
+	b.waitFor(t, `/in \d+:\d\d/.test(document.querySelector("[data-countdown]").textContent)`)
+
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "Ada Lovelace")
+	b.says(t, "#last", "L1")
+	b.says(t, "#log", "Found in L1")
+
+	before := s.idp().Stats()
+	b.press(t, "Expire my access token")
+	b.says(t, "#notice", "Expired")
+	b.waitFor(t, `!document.querySelector("#tokens").innerText.includes("Access token")`)
+	b.press(t, "Call the API")
+	b.says(t, "#last", "the identity server")
+	b.says(t, "#log", "Refreshed")
+	b.says(t, "#tokens", "Access token")
+	if after := s.idp().Stats(); after.TokenRequests.RefreshToken != before.TokenRequests.RefreshToken+1 || after.RefreshReused != 0 {
+		t.Errorf("the server counts %+v, and before it was %+v: want one refresh", after, before)
+	}
+	b.fits(t)
+	b.shoot(t, "2-dashboard")
+
+	b.press(t, "Sign out")
+	b.says(t, "#notice", "You are signed out.")
+	b.shoot(t, "3-signed-out")
+	b.do(t, chromedp.SendKeys(chromedp.ID("login_hint"), "Ada Lovelace"))
+	b.press(t, "Sign in")
+	b.waitFor(t, `document.querySelector("#username")`)
+	b.press(t, "Sign in")
+	b.says(t, "h1", "Ada Lovelace")
+	b.quiet(t)
+}
+
+// TestBrowserTrouble shows what a person sees when something is wrong.
+func TestBrowserTrouble(t *testing.T) {
+	s := open(t, "-nodes=2", "-auto-login")
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(s.nodes[0].url+"/signin?login_hint=Grace"))
+	b.says(t, "h1", "Grace")
+	b.says(t, "#live", "live")
+
+	s.fault(t, idp.Fault{Endpoint: "token", Status: 503})
+	b.press(t, "Expire my access token")
+	b.says(t, "#notice", "Expired")
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "does not answer")
+	b.says(t, "#log", "identity_server_unavailable")
+	b.shoot(t, "4-server-down")
+	s.idp().ClearFault("token")
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "Grace")
+
+	other := s.signedIn(t, "Grace").at(s.nodes[1])
+	other.post(t, "/signout", url.Values{"everywhere": {"1"}}).want(t, http.StatusOK, "")
+	b.says(t, "#notice", "You were signed out") // without having asked
+	b.do(t, chromedp.Navigate(s.nodes[0].url+"/signin?login_hint=Grace"))
+	b.says(t, "#live", "live")
+
+	b.press(t, "Revoke at the server")
+	b.says(t, "#notice", "Revoked")
+	b.press(t, "Call the API")
+	b.says(t, "h1", "Sign in")
+	b.says(t, "#notice", "has ended your sign-in")
+	b.fits(t)
+	b.shoot(t, "5-revoked")
+
+	b.do(t, chromedp.Navigate(s.nodes[0].url+"/callback?state=forged&code=x"))
+	b.says(t, "h1", "Not signed in")
+	b.fits(t)
+	b.shoot(t, "6-problem")
+}
+
+// TestBrowserKeyboard does without a mouse.
+func TestBrowserKeyboard(t *testing.T) {
+	s := open(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(s.nodes[0].url))
+	b.keys(t, kb.Tab)
+	if got := b.eval(t, `document.activeElement.innerText`); got != "Skip to the content" {
+		t.Errorf("the first stop is %q, want the skip link", got)
+	}
+	b.keys(t, kb.Enter)
+	b.keys(t, kb.Tab)
+	b.keys(t, "grace")
+	b.keys(t, kb.Enter)
+	b.waitFor(t, `document.activeElement.id === "username" && document.activeElement.value === "grace"`)
+	b.keys(t, kb.Enter)
+	b.says(t, "h1", "grace")
+	b.tabTo(t, "Call the API")
+	b.keys(t, kb.Enter)
+	b.says(t, "#notice", "grace")
+	if got := b.eval(t, `document.activeElement.innerText`); got != "Call the API" {
+		t.Errorf("after the call the focus is on %q, want the button", got)
+	}
+	b.do(t, chromedp.Navigate(s.nodes[0].url))
+	b.tabTo(t, "Sign out")
+	b.keys(t, kb.Enter)
+	b.says(t, "#notice", "You are signed out.")
+	b.quiet(t)
+}

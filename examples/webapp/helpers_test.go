@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/coatcheck-go/coatcheck/internal/idp"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, sessionCleaner())
+}
+
+// sessionCleaner is the goroutine of an scs session manager. Its StopCleanup
+// races with its start, so the application leaves it running until the end.
+func sessionCleaner() goleak.Option {
+	return goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup")
+}
+
+// site is a running application.
+type site struct {
+	*app
+	logs *buffer
+}
+
+// open starts the application on free ports and stops it after the test.
+func open(t *testing.T, args ...string) *site {
+	t.Helper()
+	args = append([]string{"-addr=127.0.0.1:0", "-idp-addr=127.0.0.1:0"}, args...)
+	cfg, err := parseConfig(args, noEnv, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := &buffer{}
+	a, err := start(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := a.close(ctx); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	return &site{app: a, logs: logs}
+}
+
+func noEnv(string) string { return "" }
+
+func (s *site) idp() *idp.Server { return s.issuer.server }
+
+// fault makes an endpoint of the identity server misbehave.
+func (s *site) fault(t *testing.T, f idp.Fault) {
+	t.Helper()
+	if f.Times == 0 {
+		f.Times = 1000
+	}
+	if err := s.idp().Fault(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// visitor is one browser without a screen: a client with cookies.
+type visitor struct {
+	*http.Client
+	base string
+}
+
+// visitor returns a new browser at node k.
+func (s *site) visitor(t *testing.T, k int) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &visitor{
+		Client: &http.Client{Transport: transport, Jar: jar, Timeout: 30 * time.Second},
+		base:   s.nodes[k].url,
+	}
+}
+
+// signedIn returns a browser in which the user has signed in; it needs
+// -auto-login.
+func (s *site) signedIn(t *testing.T, user string) *visitor {
+	t.Helper()
+	v := s.visitor(t, 0)
+	if got := v.get(t, "/signin?login_hint="+url.QueryEscape(user)); got.status != http.StatusOK {
+		t.Fatalf("signing in %s: status %d: %.200s", user, got.status, got.body)
+	}
+	return v
+}
+
+// at returns the same browser at another node.
+func (v *visitor) at(n *node) *visitor { return &visitor{Client: v.Client, base: n.url} }
+
+// stays returns the same browser, but it follows no redirects.
+func (v *visitor) stays() *visitor {
+	c := *v.Client
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &visitor{Client: &c, base: v.base}
+}
+
+// reply is a response that has been read.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (v *visitor) get(t *testing.T, path string) reply {
+	t.Helper()
+	return v.do(t, v.request(t, http.MethodGet, path, nil))
+}
+
+func (v *visitor) post(t *testing.T, path string, form url.Values) reply {
+	t.Helper()
+	return v.do(t, v.request(t, http.MethodPost, path, form))
+}
+
+func (v *visitor) request(t *testing.T, method, path string, form url.Values) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, v.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return req
+}
+
+func (v *visitor) do(t *testing.T, req *http.Request) reply {
+	t.Helper()
+	resp, err := v.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply{resp.StatusCode, resp.Header, string(body)}
+}
+
+// me calls /api/me, which must answer 200.
+func (v *visitor) me(t *testing.T) answer {
+	t.Helper()
+	got := v.get(t, "/api/me")
+	if got.status != http.StatusOK {
+		t.Fatalf("/api/me: status %d: %s", got.status, got.body)
+	}
+	return decode[answer](t, got.body)
+}
+
+// expire marks the user's access tokens as expired.
+func (v *visitor) expire(t *testing.T) {
+	t.Helper()
+	if got := v.post(t, "/api/expire", nil); got.status != http.StatusNoContent {
+		t.Fatalf("/api/expire: status %d: %s", got.status, got.body)
+	}
+}
+
+func decode[T any](t *testing.T, body string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(body), &v); err != nil {
+		t.Fatalf("%.80q is not JSON: %v", body, err)
+	}
+	return v
+}
+
+// want checks a status and, unless it is empty, the JSON error code.
+func (r reply) want(t *testing.T, status int, code string) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("got status %d, want %d: %.300s", r.status, status, r.body)
+		return
+	}
+	if code == "" {
+		return
+	}
+	if got := decode[map[string]any](t, r.body)["error"]; got != code {
+		t.Errorf("got error %v, want %s", got, code)
+	}
+}
+
+// buffer collects what several goroutines write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
+	"github.com/coatcheck-go/coatcheck/middleware"
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// node is one instance of the application. Nodes behave like machines: each
+// has its own Cache, and they share the provider and the sessions.
+type node struct {
+	*app
+	number int    // from 1
+	url    string // without a slash at the end
+	cache  *tokencache.Cache
+	client *xoauth2.Client
+	api    *http.Client  // calls the API with the user's token
+	plain  *http.Client  // everything else
+	calls  chan struct{} // holds one for each call of the API that is under way
+	server *http.Server
+
+	listener net.Listener
+	served   chan struct{} // closed when the server has stopped; nil before serve
+}
+
+const (
+	// outgoingTimeout bounds one exchange with the identity server or the API, so
+	// that a server which hangs is reported in time.
+	outgoingTimeout = 3 * time.Second
+	apiTimeout      = 5 * time.Second // with a token that is refused and replaced in between
+	requestTimeout  = 30 * time.Second
+	maxHeaderBytes  = 32 << 10 // more, by a few KiB, is answered with 431
+	maxBodyBytes    = 64 << 10
+	maxCalls        = 64 // of the API at once
+)
+
+// newNode puts together what an application needs: a cache over the provider, a
+// client of the authorization server, and the router.
+func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*node, error) {
+	n := &node{app: a, number: number, url: "http://" + listener.Addr().String(), listener: listener, calls: make(chan struct{}, maxCalls)}
+	n.plain = &http.Client{Transport: a.outgoing, Timeout: outgoingTimeout}
+	var err error
+	n.cache, err = tokencache.New(a.provider, //nolint:contextcheck // ctx is for starting; the cache lives until close
+		tokencache.Namespace{Issuer: a.issuer.url, ClientID: clientID},
+		&tokencache.Options{AfterAccess: n.observe})
+	if err != nil {
+		return nil, err
+	}
+	n.client, err = xoauth2.New(ctx, n.cache, &xoauth2.Options{
+		ClientSecret: clientSecret,
+		RedirectURL:  n.url + "/callback",
+		Scopes:       []string{"openid", "profile", "offline_access", apiScope},
+		HTTPClient:   n.plain,
+	})
+	if err != nil {
+		return nil, errors.Join(err, n.cache.Close(ctx))
+	}
+	transport, err := n.client.Transport(&xoauth2.TransportOptions{
+		Origins: []string{a.issuer.origin()},
+		Scopes:  []string{apiScope},
+		Base:    a.outgoing,
+	})
+	if err != nil {
+		return nil, errors.Join(err, n.cache.Close(ctx))
+	}
+	n.api = &http.Client{Transport: transport, Timeout: apiTimeout}
+	n.server = &http.Server{
+		Handler:           n.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
+	return n, nil
+}
+
+func (n *node) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(n.secured)
+	r.NotFound(n.notFound)
+	r.MethodNotAllowed(n.methodNotAllowed)
+	r.Get("/healthz", n.healthz)
+	r.Handle("/static/*", n.pages.static())
+	r.Group(func(r chi.Router) {
+		// The session first: it knows whose tokens the request is about.
+		r.Use(n.sessions.LoadAndSave)
+		r.Use(middleware.LoadAndSave(n.cache, middleware.SessionAccount(n.ticket)))
+		r.Get("/", n.home)
+		r.Get("/signin", n.signIn)
+		r.Get("/callback", n.callback)
+		r.Post("/signout", n.signOut)
+		// No RequireTokens here: asking for a token finds out the same.
+		r.Get("/api/me", n.apiMe)
+		r.Post("/call", n.formCall)
+		r.Group(func(r chi.Router) {
+			r.Use(middleware.RequireTokens(n.cache, n.fail))
+			r.Get("/events", n.events)
+			r.Get("/tokens", n.tokens)
+			// For programs: JSON.
+			r.Get("/api/cache", n.apiCache)
+			r.Post("/api/expire", n.apiDo(n.expire))
+			r.Post("/api/revoke", n.apiDo(n.revoke))
+			// For the dashboard's buttons: redirects back to it.
+			r.Post("/expire", n.formDo(n.expire, "Expired. The next call has to ask the identity server."))
+			r.Post("/revoke", n.formDo(n.revoke, "Revoked at the identity server, which did not tell this app. Call the API to find out."))
+		})
+	})
+	return r
+}
+
+// secured holds every request and every answer to what a browser needs to keep
+// other sites out.
+func (n *node) secured(next http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	crossOrigin.SetDenyHandler(http.HandlerFunc(n.refuseCrossOrigin))
+	// form-action names the identity server, because browsers apply it to the
+	// redirect that answers the sign-in form as well.
+	policy := "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+		"form-action 'self' " + n.issuer.origin() + "; base-uri 'none'; frame-ancestors 'none'"
+	return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store") // pages and answers are one user's
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		next.ServeHTTP(w, r)
+	}))
+}
+
+func (n *node) serve() {
+	n.served = make(chan struct{})
+	go func() {
+		defer close(n.served)
+		if err := n.server.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
+			n.failed <- fmt.Errorf("node %d: %w", n.number, err)
+		}
+	}()
+}
+
+// close lets requests finish, and then refreshes.
+func (n *node) close(ctx context.Context) error {
+	if n.served == nil {
+		return errors.Join(n.listener.Close(), n.cache.Close(ctx))
+	}
+	err := n.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, n.server.Close())
+	}
+	<-n.served
+	return errors.Join(err, n.cache.Close(ctx))
+}

@@ -1,0 +1,63 @@
+// Package coatcheck_test holds the program of the README, so that it compiles and works.
+package coatcheck_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/alexedwards/scs/v2"
+
+	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
+	"github.com/coatcheck-go/coatcheck/middleware"
+	"github.com/coatcheck-go/coatcheck/providers/memory"
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+func newClient(ctx context.Context, issuer, clientID, secret, redirectURL string) (*tokencache.Cache, *xoauth2.Client, error) {
+	provider, err := memory.New(nil) // or Redis, SQL: see Providers
+	if err != nil {
+		return nil, nil, err
+	}
+	cache, err := tokencache.New(provider, tokencache.Namespace{Issuer: issuer, ClientID: clientID}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := xoauth2.New(ctx, cache, &xoauth2.Options{
+		ClientSecret: secret, RedirectURL: redirectURL, Scopes: []string{"api://coatcheck-example/Tasks.Read"},
+	})
+	return cache, client, err
+}
+
+func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.SessionManager) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /signin", func(w http.ResponseWriter, r *http.Request) {
+		authURL, signIn, _ := client.BeginSignIn(nil)
+		sessions.Put(r.Context(), "sign-in", signIn.Encode())
+		http.Redirect(w, r, authURL, http.StatusSeeOther)
+	})
+	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		signIn, _ := xoauth2.ParseSignIn(sessions.PopString(r.Context(), "sign-in"))
+		ticket, err := client.CompleteSignIn(r.Context(), signIn, r.URL.Query())
+		if err != nil || sessions.RenewToken(r.Context()) != nil {
+			http.Error(w, "The sign-in failed. Please try again.", http.StatusBadRequest)
+			return
+		}
+		sessions.Put(r.Context(), "ticket", ticket.Encode())
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		token, err := client.Token(r.Context()) // cached, or refreshed once for everyone who asks
+		switch {
+		case errors.Is(err, tokencache.ErrNoTokens):
+			http.Redirect(w, r, "/signin", http.StatusSeeOther)
+		case err != nil: // an outage signs nobody out
+			http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
+		default:
+			fmt.Fprintf(w, "A %s token for %v, from the %s.\n", token.Type, token.Scopes, token.Source)
+		}
+	})
+	ticket := func(ctx context.Context) string { return sessions.GetString(ctx, "ticket") }
+	return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(ticket))(mux))
+}

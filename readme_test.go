@@ -1,0 +1,94 @@
+package coatcheck_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/alexedwards/scs/v2"
+
+	"github.com/coatcheck-go/coatcheck/internal/idp"
+)
+
+// The program of the README, against a real OpenID Connect server: a browser
+// that opens the page is signed in on the way, and gets its token.
+func Example() {
+	ctx := context.Background()
+	server, err := idp.Listen("127.0.0.1:0", &idp.Options{AutoLogin: true})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = server.Close(ctx) }()
+
+	web := httptest.NewUnstartedServer(nil)
+	cache, client, err := newClient(ctx, server.URL(), idp.DefaultClientID, idp.DefaultClientSecret,
+		"http://"+web.Listener.Addr().String()+"/callback")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = cache.Close(ctx) }()
+	web.Config.Handler = newApp(cache, client, scs.New())
+	web.Start()
+	defer web.Close()
+
+	fmt.Print(open(ctx, web.URL))
+	// Output: A Bearer token for [openid api://coatcheck-example/Tasks.Read], from the l1.
+}
+
+// open is the browser: it keeps cookies, follows redirects, and adds who it is
+// to the sign-in, which the server takes without asking.
+func open(ctx context.Context, address string) string {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		panic(err)
+	}
+	browser := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if r.URL.Path == "/authorize" {
+			r.URL.RawQuery += "&login_hint=ada"
+		}
+		return nil
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		panic(err)
+	}
+	resp, err := browser.Do(r)
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		panic(err)
+	}
+	return string(body)
+}
+
+// What the README shows is what was compiled above.
+func TestReadmeProgram(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile("readme_example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(readme), "```go\nfunc new")
+	if len(blocks) < 3 {
+		t.Fatal("the README does not show newClient and newApp")
+	}
+	for _, block := range blocks[1:] {
+		code, _, _ := strings.Cut(block, "```")
+		if !strings.Contains(string(program), "func new"+code) {
+			t.Errorf("the README shows another program than readme_example_test.go:\nfunc new%s", code)
+		}
+	}
+}

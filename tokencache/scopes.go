@@ -1,0 +1,62 @@
+package tokencache
+
+import "strings"
+
+// covers tells whether a token with the granted scopes serves a request for the
+// asked ones; see Request.Scopes. If strict, sign-in scopes count.
+func covers(granted, asked []string, strict bool) bool {
+	for _, scope := range asked {
+		if !hasScope(granted, scope) && (strict || !isSignInScope(scope)) && !strings.EqualFold(scope, "offline_access") {
+			return false // servers that grant offline_access often do not say so
+		}
+	}
+	return true
+}
+
+// missingScopes returns the scopes for which covers finds that a token does not
+// serve a request.
+func missingScopes(asked, granted []string) []string {
+	var missing []string
+	strict := onlySignIn(asked)
+	for _, scope := range asked {
+		if !covers(granted, []string{scope}, strict) {
+			missing = append(missing, scope)
+		}
+	}
+	return missing
+}
+
+func hasScope(granted []string, scope string) bool {
+	for _, g := range granted {
+		if equalFold(g, scope) {
+			return true
+		}
+	}
+	return false
+}
+
+// onlySignIn tells whether nothing but sign-in scopes is asked for.
+func onlySignIn(asked []string) bool {
+	for _, scope := range asked {
+		if !isSignInScope(scope) {
+			return false
+		}
+	}
+	return true
+}
+
+// isSignInScope tells whether the scope is about signing in (OpenID Connect Core
+// §5.4 and §11) and not about an API.
+func isSignInScope(scope string) bool {
+	switch len(scope) {
+	case len("openid"):
+		return strings.EqualFold(scope, "openid")
+	case len("profile"):
+		return strings.EqualFold(scope, "profile")
+	case len("email"):
+		return strings.EqualFold(scope, "email")
+	case len("offline_access"):
+		return strings.EqualFold(scope, "offline_access")
+	}
+	return false
+}

@@ -23,15 +23,25 @@ type browser struct {
 	problems []string // what the console said
 }
 
+// browserPath returns the first of the browsers that scripts/deps.sh looks for.
+func browserPath() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
 // openBrowser starts a browser of its own for the test.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
+	path := browserPath()
+	if path == "" {
 		if os.Getenv("COATCHECK_REQUIRE_BROWSER") == "1" {
-			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no chromium in the PATH")
+			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
 		}
-		t.Skip("there is no chromium in the PATH; install it to run this test")
+		t.Skip("there is no Chromium in the PATH; install it to run this test")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own

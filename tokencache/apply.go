@@ -116,7 +116,8 @@ func (a *applier) applyAccessToken() {
 	it.setTime(fieldExpires, expires)
 	it.setTime(fieldExtExpires, expires)
 	it.setTime(fieldRefreshOn, g.RefreshOn)
-	if old := a.same(accessTokens, it); old != nil && old.unix(fieldCachedAt) > a.now.Unix() {
+	old := a.same(accessTokens, it)
+	if old != nil && old.unix(fieldCachedAt) > a.now.Unix() && old.text(fieldSecret) != string(a.req.Refused) {
 		return // another machine got a newer one meanwhile
 	}
 	a.put(accessTokens, it)

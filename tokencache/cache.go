@@ -62,7 +62,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 		opts:     opts,
 		hooks:    hooks{before: opts.BeforeAccess, write: opts.BeforeWrite, after: opts.AfterAccess},
 		names:    namer{key: keys.Names, ns: ns},
-		store:    store{provider: provider, caps: caps, timeout: opts.ProviderTimeout, sealer: sealer{aead: keys.Seal, ns: ns}},
+		store:    store{provider: provider, caps: caps, timeout: opts.providerTimeout(caps.InProcess), sealer: sealer{aead: keys.Seal, ns: ns}},
 		refusals: newRefusals(),
 	}
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
@@ -85,6 +85,15 @@ func (o *Options) keys(inProcess bool) (Keys, error) {
 	}
 	return Keys{}, errors.New("tokencache: this provider stores tokens outside the process: " +
 		"set Options.Keys to encrypt them, or AllowUnencryptedStorage to store them as plaintext")
+}
+
+// providerTimeout is longer where calls do not leave the process: all that takes
+// time there is a busy processor, which is no outage.
+func (o *Options) providerTimeout(inProcess bool) time.Duration {
+	if inProcess {
+		return 20 * o.ProviderTimeout
+	}
+	return o.ProviderTimeout
 }
 
 // Namespace returns the namespace that the cache was made with.
@@ -115,7 +124,11 @@ func (c *Cache) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case <-done: // both: there was nothing to wait for
+		default:
+			return ctx.Err()
+		}
 	}
 	c.l1.close()
 	c.refusals.close()
@@ -147,7 +160,6 @@ func (c *Cache) watch() {
 	c.watching.Go(func() {
 		for ctx.Err() == nil {
 			_ = w.Watch(ctx, c.l1.changed)
-			c.l1.changed(Change{Missed: true})
 			sleep(ctx, time.Second) // a watcher that gives up is asked again
 		}
 	})

@@ -2,9 +2,10 @@ package tokencache
 
 import "context"
 
-// Expire drops the access tokens of the partition on every machine, so that the
-// next Token asks the authorization server. Refresh and ID tokens stay. Use it
-// when the user's rights have changed. Errors are those of Token.
+// Expire drops the access tokens of the partition, so that the next Token asks
+// the authorization server; on other machines as soon as their copies end (see
+// [Options.L1MaxAge]). Refresh and ID tokens stay. Use it when the user's rights
+// have changed. Errors are those of Token.
 func (p *Partition) Expire(ctx context.Context) (err error) {
 	access, err := p.cache.hooks.begin(ctx, p, nil)
 	var saved *state

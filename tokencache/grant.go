@@ -9,7 +9,8 @@ type Grant struct {
 	AccessToken Secret
 	// TokenType is how to present it; empty means Bearer.
 	TokenType string
-	// Scopes are those granted; nil means those requested (RFC 6749 §5.1).
+	// Scopes are those granted; nil means those requested (RFC 6749 §5.1), and
+	// at a sign-in, where the cache has seen no request, none.
 	Scopes []string
 	// Expires is when the access token ends; the zero time means that the
 	// server did not say, and the token is then kept for five minutes.

@@ -43,8 +43,8 @@ type Access struct {
 	// HasTokens tells that there is a refresh token or an unexpired access token.
 	// In BeforeAccess it is not known yet, and false.
 	HasTokens bool
-	// HasStateChanged tells that the partition is about to be, or was, saved or
-	// removed. False in BeforeAccess.
+	// HasStateChanged tells that the partition is about to be (BeforeWrite), or
+	// was (AfterAccess), saved or removed.
 	HasStateChanged bool
 	// SuggestedKey is a name for the partition that says nothing of the account.
 	SuggestedKey string
@@ -118,6 +118,9 @@ func (h *hooks) writing(ctx context.Context, a *Access, s *snapshot, expires tim
 func (h *hooks) end(ctx context.Context, a *Access, s *snapshot, source Source, err error) {
 	if a == nil || h.after == nil {
 		return
+	}
+	if err != nil {
+		a.HasStateChanged = false // it was about to be
 	}
 	if s != nil {
 		a.show(s)

@@ -166,7 +166,7 @@ func (r *indexReader) entry(e *entry, document int) {
 	}
 	e.scopes = r.scopes[first:len(r.scopes):len(r.scopes)]
 	for _, n := range [...]*int64{&e.cachedAt, &e.expires, &e.refreshOn} {
-		*n = int64(r.number(maxUnix))
+		*n = r.time()
 	}
 	e.span.offset = r.number(document)
 	e.span.length = r.number(document - e.span.offset)
@@ -183,16 +183,25 @@ func (r *indexReader) byte() byte {
 
 // number reads a number that may be no larger than the limit.
 func (r *indexReader) number(limit int) int {
+	return int(r.uint(uint64(limit))) // #nosec G115 -- no limit is negative
+}
+
+// time reads seconds since 1970.
+func (r *indexReader) time() int64 {
+	return int64(r.uint(maxUnix)) // #nosec G115 -- at most maxUnix
+}
+
+func (r *indexReader) uint(limit uint64) uint64 {
 	if r.bad {
 		return 0
 	}
 	n, size := binary.Uvarint(r.b[r.at:])
-	if size <= 0 || n > uint64(limit) { // #nosec G115 -- no limit is negative
+	if size <= 0 || n > limit {
 		r.bad = true
 		return 0
 	}
 	r.at += size
-	return int(n) // #nosec G115 -- at most limit
+	return n
 }
 
 func (r *indexReader) string() string {

@@ -81,9 +81,6 @@ func (k Key) String() string {
 	return "zero key"
 }
 
-// GoString is String, so that %#v shows no account either.
-func (k Key) GoString() string { return k.String() }
-
 // Account returns the account that owns the partition, empty for an
 // application's. It is personal data.
 func (k Key) Account() string { return k.id.account }

@@ -15,7 +15,8 @@ import (
 // AEAD, so that a tink keyset or a KMS envelope fits. It is safe for
 // concurrent use.
 type AEAD interface {
-	// Encrypt returns the ciphertext of plaintext, bound to associatedData.
+	// Encrypt returns the ciphertext of plaintext, bound to associatedData. An
+	// error that wraps [ErrUnavailable] is tried again for a while.
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	// Decrypt returns the plaintext, or an error if any byte of the ciphertext
 	// or of associatedData differs from what Encrypt saw. An implementation that
@@ -35,8 +36,8 @@ type Keys struct {
 }
 
 func (k *Keys) check() error {
-	if k.Seal == nil {
-		return errors.New("tokencache: Keys.Seal is nil: set it to a KeyRing or another AEAD")
+	if ring, ok := k.Seal.(*KeyRing); k.Seal == nil || ok && (ring == nil || len(ring.keys) == 0) {
+		return errors.New("tokencache: Keys.Seal is empty: set it to the KeyRing of NewKeyRing, or another AEAD")
 	}
 	if err := checkKey(k.Names); err != nil {
 		return fmt.Errorf("tokencache: Keys.Names: %w", err)
@@ -47,10 +48,10 @@ func (k *Keys) check() error {
 // KeySize is the size of every key, in bytes.
 const KeySize = 32
 
-// KeyRing is an [AEAD] with several keys: the first encrypts, all decrypt. To
-// rotate, put a new key in front on every machine's ring as the second key
-// first, then as the first, and drop the old one when the absolute lifetime of
-// partitions has passed.
+// KeyRing is an [AEAD] with several keys: the first encrypts, all decrypt. Make
+// one with [NewKeyRing]. To rotate, give every machine a ring with the new key in
+// the second place, and then one with it in the first. Drop the old key when
+// [Options.AbsoluteTimeout] has passed.
 //
 // Each ciphertext is made with AES-256-GCM under a key of its own, derived with
 // HKDF-SHA256 from the ring's key and a random salt, so that no number of

@@ -21,9 +21,15 @@ type l1 struct {
 	stripes [256]stripe
 
 	mu     sync.Mutex       // guards byName; never held while calling the cache
-	byName map[string]keyID // of what is cached, by partition name: watchers know names only
+	byName map[string]named // of what is cached, by partition name: watchers know names only
 
 	saving sync.Map // Version → struct{}: saves of this cache that are under way
+}
+
+// named is what stands in L1 under a name.
+type named struct {
+	id keyID
+	st *state
 }
 
 type stripe struct {
@@ -36,16 +42,16 @@ type stripe struct {
 const l1Overhead = 1024
 
 func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
-	l := &l1{maxAge: maxAge, seed: maphash.MakeSeed(), byName: map[string]keyID{}}
+	l := &l1{maxAge: maxAge, seed: maphash.MakeSeed(), byName: map[string]named{}}
 	var err error
 	l.cache, err = otter.New(&otter.Options[keyID, *state]{
-		MaximumWeight:    maxBytes,
-		Weigher:          func(_ keyID, st *state) uint32 { return uint32(st.snap.size() + l1Overhead) }, // #nosec G115 -- at most 1 MiB
-		ExpiryCalculator: otter.ExpiryWriting[keyID, *state](maxAge),
+		MaximumWeight: maxBytes,
+		Weigher:       func(_ keyID, st *state) uint32 { return uint32(st.snap.size() + l1Overhead) }, // #nosec G115 -- at most 1 MiB
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[keyID, *state]) time.Duration {
+			return e.Value.life(maxAge)
+		}),
 		OnAtomicDeletion: func(e otter.DeletionEvent[keyID, *state]) {
-			if e.Cause != otter.CauseReplacement {
-				l.forgetName(e.Value.name)
-			}
+			l.forgetName(e.Value)
 		},
 	})
 	return l, err
@@ -67,22 +73,25 @@ func (l *l1) epoch(name Name) uint64 {
 	return s.epoch
 }
 
-// keep puts a state that was loaded, unless anything changed since epoch.
+// keep puts a state that was loaded, unless anything changed since epoch. A
+// partition without tokens is nothing to keep, but ends what is here.
 func (l *l1) keep(id keyID, st *state, epoch uint64) {
-	if st.snap == nil {
-		return
-	}
 	s := l.stripe(st.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.epoch == epoch {
+	switch {
+	case s.epoch != epoch:
+	case st.snap != nil:
 		l.put(id, st)
+	default:
+		l.cache.Invalidate(id)
 	}
 }
 
 // replace puts a state that was saved. If anything else changed since epoch,
-// it cannot tell which is newer and drops what is there.
-func (l *l1) replace(id keyID, st *state, epoch uint64) {
+// it cannot tell which is newer and drops what is there. It returns the new
+// epoch, and whether the state is the one of that epoch.
+func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 	s := l.stripe(st.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,14 +99,15 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) {
 	s.epoch++ // loads that started before the save are overtaken
 	if unchanged && st.snap != nil {
 		l.put(id, st)
-		return
+		return s.epoch, true
 	}
 	l.cache.Invalidate(id)
+	return s.epoch, false
 }
 
 func (l *l1) put(id keyID, st *state) {
 	l.mu.Lock()
-	l.byName[st.name.Partition] = id
+	l.byName[st.name.Partition] = named{id, st}
 	l.mu.Unlock()
 	l.cache.Set(id, st)
 }
@@ -125,10 +135,20 @@ func (l *l1) changed(c Change) {
 	}
 	if id, ok := l.idOf(c.Name); ok {
 		if st := l.get(id); st != nil && st.version == c.Version {
-			return // our own save, told late
+			l.overtake(c.Name)
+			return // it is here already: our own save, told late
 		}
 	}
 	l.drop(c.Name)
+}
+
+// overtake keeps loads that are under way from putting what is older than what
+// is here.
+func (l *l1) overtake(name Name) {
+	s := l.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
 }
 
 func (l *l1) dropAll() {
@@ -144,14 +164,16 @@ func (l *l1) dropAll() {
 func (l *l1) idOf(name Name) (keyID, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	id, ok := l.byName[name.Partition]
-	return id, ok
+	n, ok := l.byName[name.Partition]
+	return n.id, ok
 }
 
-func (l *l1) forgetName(name Name) {
+func (l *l1) forgetName(st *state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.byName, name.Partition)
+	if l.byName[st.name.Partition].st == st { // not of what is being put in its place
+		delete(l.byName, st.name.Partition)
+	}
 }
 
 func (l *l1) stripe(name Name) *stripe {

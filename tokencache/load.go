@@ -47,8 +47,9 @@ func (p *Partition) load(ctx context.Context) (*state, Source, error) {
 
 // loaded is what a shared load brings: the state, and the epoch before it.
 type loaded struct {
-	state *state
-	epoch uint64
+	state    *state
+	epoch    uint64
+	panicked any // by the provider or the AEAD
 }
 
 // fetch asks the provider, once for all who ask at the same moment. Whoever
@@ -57,27 +58,17 @@ type loaded struct {
 func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 	for attempt := 0; ; attempt++ {
 		result := p.cache.loads.DoChan(name.Partition, func() (any, error) {
-			// Whoever came too late to join the last flight finds its outcome.
-			if l, ok := p.remembered(name); ok {
-				return l, nil
-			}
-			epoch := p.cache.l1.epoch(name)
-			// Detached: the others must not fail because the first has left.
-			// The store bounds every call.
-			st, err := p.cache.store.load(context.WithoutCancel(ctx), name)
-			if err != nil {
-				return nil, err
-			}
-			p.cache.l1.keep(p.key.id, st, epoch)
-			p.remember(loaded{state: st, epoch: epoch})
-			return loaded{state: st, epoch: epoch}, nil
+			return p.read(context.WithoutCancel(ctx), name)
 		})
 		select {
 		case r := <-result:
+			l := r.Val.(loaded) // put there by read
+			if l.panicked != nil {
+				panic(l.panicked)
+			}
 			if r.Err != nil {
 				return nil, r.Err
 			}
-			l := r.Val.(loaded) // put there above
 			if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
 				p.remember(l)
 				return l.state, nil
@@ -88,27 +79,51 @@ func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 	}
 }
 
+// read is the load that others may join. It is detached from the request, as
+// they must not fail because the first of them has left; the store bounds it.
+func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.panicked = r // for the callers, where it can be recovered
+		}
+	}()
+	// Whoever came too late to join the last load finds its outcome.
+	if l, ok := p.remembered(name); ok {
+		return l, nil
+	}
+	l.epoch = p.cache.l1.epoch(name)
+	if l.state, err = p.cache.store.load(ctx, name); err != nil {
+		return loaded{}, err
+	}
+	p.cache.l1.keep(p.key.id, l.state, l.epoch)
+	p.remember(l)
+	return l, nil
+}
+
 // remembered returns what this value loaded before, unless it is too old or
 // anything has changed since.
 func (p *Partition) remembered(name Name) (loaded, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.view.state == nil || time.Since(p.since) >= p.cache.l1.maxAge || p.view.epoch != p.cache.l1.epoch(name) {
+	m := p.remembering()
+	l1 := p.cache.l1
+	if m.view.state == nil || time.Since(m.since) >= m.view.state.life(l1.maxAge) || m.view.epoch != l1.epoch(name) {
 		return loaded{}, false
 	}
-	return p.view, true
+	return m.view, true
 }
 
 func (p *Partition) remember(l loaded) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.view, p.since = l, time.Now()
+	m := p.remembering()
+	m.view, m.since = l, time.Now()
 }
 
 func (p *Partition) viewed() loaded {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.view
+	return p.remembering().view
 }
 
 // snapshot returns the contents, nil if there are none.

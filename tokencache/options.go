@@ -39,8 +39,9 @@ type Options struct {
 	// how long a change by another machine goes unseen when the provider does
 	// not tell of it. Defaults to 15 seconds.
 	L1MaxAge time.Duration
-	// ProviderTimeout bounds every call to a provider that is not in-process.
-	// Defaults to 250 ms.
+	// ProviderTimeout bounds every call to the provider; twenty times as much if
+	// it is in-process, where only a busy processor takes time. Defaults to
+	// 250 ms.
 	ProviderTimeout time.Duration
 }
 
@@ -78,11 +79,16 @@ const (
 	// tombstoneLife outlasts the longest request, so that whatever was in
 	// flight when a partition was removed still finds the tombstone.
 	tombstoneLife = 5 * time.Minute
-	// flightTimeout bounds one refresh from the first wait to the last save.
+	// flightTimeout bounds how long a refresh waits for its turn, and again how
+	// long it talks to the server: waiting must not shorten the talk, whose
+	// answer would be lost.
 	flightTimeout = 30 * time.Second
 	// saveTimeout bounds a save with its retries, on a context that outlives
 	// the request: by then the server has issued the tokens.
 	saveTimeout = 5 * time.Second
+	// removeTimeout bounds the removal of one partition with its retries, while
+	// somebody waits to see that they are signed out.
+	removeTimeout = 2 * time.Second
 	// saveAttempts bounds the rounds of conflict and retry of one save.
 	saveAttempts = 10
 	// leaseTTL is how long a machine that dies keeps others waiting. The lease

@@ -15,11 +15,24 @@ type Partition struct {
 	cache *Cache
 	key   Key
 
-	mu    sync.Mutex // guards what follows
-	name  Name       // empty until it is needed
-	corr  string     // likewise
-	view  loaded     // what was loaded last
-	since time.Time  // when
+	mu   sync.Mutex // guards memo and what is in it
+	memo *memo      // nil until there is something to remember: a hit in L1 needs none
+}
+
+// memo is what a Partition remembers of its work.
+type memo struct {
+	name  Name      // empty until it is needed
+	corr  string    // likewise
+	view  loaded    // what was loaded last
+	since time.Time // when
+}
+
+// remembering returns the memo. The caller holds mu.
+func (p *Partition) remembering() *memo {
+	if p.memo == nil {
+		p.memo = &memo{}
+	}
+	return p.memo
 }
 
 // Server is the authorization server, as a client of it (see the package
@@ -56,23 +69,27 @@ func (p *Partition) Key() Key { return p.key }
 // [ErrBusy] if another machine took too long, or the context's error. When ctx
 // ends, a refresh that has begun goes on, and its outcome is stored.
 func (p *Partition) Token(ctx context.Context, req Request, server Server) (Token, error) {
+	req.Scopes = splitScopes(req.Scopes)
 	if !p.cache.hooks.any() {
 		if tok, ok := p.hit(&req); ok {
 			return tok, nil
 		}
 	}
-	tok, fresh, err := p.lookup(ctx, &req)
-	switch {
-	case err != nil:
-		return Token{}, err
-	case fresh == isFresh:
-		return tok, nil
-	case server != nil:
-		return p.refresh(ctx, req, server, tok)
-	case fresh == isStale:
-		return tok, nil
+	for attempt := 0; ; attempt++ {
+		tok, fresh, err := p.lookup(ctx, &req)
+		switch {
+		case err != nil:
+			return Token{}, err
+		case fresh == isFresh || fresh == isStale && server == nil:
+			return tok, nil
+		case server == nil:
+			return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)
+		}
+		tok, overtaken, err := p.refresh(ctx, req, server, tok)
+		if !overtaken || attempt == 2 {
+			return tok, err
+		}
 	}
-	return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)
 }
 
 // hit answers from L1 and touches nothing else.
@@ -192,19 +209,21 @@ func (p *Partition) request(req *Request) Request {
 func (p *Partition) storageName() (Name, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.name.Partition != "" {
-		return p.name, nil
+	m := p.remembering()
+	if m.name.Partition != "" {
+		return m.name, nil
 	}
 	var err error
-	p.name, err = p.cache.names.name(p.key.id)
-	return p.name, err
+	m.name, err = p.cache.names.name(p.key.id)
+	return m.name, err
 }
 
 func (p *Partition) correlation() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.corr == "" {
-		p.corr = newCorrelationID()
+	m := p.remembering()
+	if m.corr == "" {
+		m.corr = newCorrelationID()
 	}
-	return p.corr
+	return m.corr
 }

@@ -1,9 +1,11 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,18 +29,22 @@ type flight struct {
 // outcome is what a flight brings to everyone who waits for it.
 type outcome struct {
 	token    Token
-	loaded   loaded
+	stored   bool   // the token is in the provider
+	loaded   loaded // as the flight left it
 	panicked any
 }
 
 // refresh obtains a token through the flight for this request, joining the one
 // that is under way. A stale token, which is still valid, is the answer if the
-// server cannot give a new one now.
-func (p *Partition) refresh(ctx context.Context, req Request, server Server, stale Token) (Token, error) {
+// server cannot give a new one now. It tells whether the partition has changed
+// since: whoever joined a flight must not be answered with what was there before
+// the own question.
+func (p *Partition) refresh(ctx context.Context, req Request, server Server, stale Token) (tok Token, overtaken bool, err error) {
 	name, err := p.storageName()
 	if err != nil {
-		return Token{}, err
+		return Token{}, false, err
 	}
+	req.Scopes = slices.Clone(req.Scopes) // the flight may outlive the caller's slice
 	id := flightID(&req)
 	key := name.Partition + string(p.key.generation[:]) + id
 	result := p.cache.flights.DoChan(key, func() (any, error) {
@@ -55,12 +61,13 @@ func (p *Partition) refresh(ctx context.Context, req Request, server Server, sta
 			panic(out.panicked) // a Server or a hook panicked: in its caller, where it can be recovered
 		}
 		if r.Err != nil {
-			return p.fallback(stale, r.Err)
+			tok, err = p.fallback(stale, r.Err)
+			return tok, false, err
 		}
 		p.remember(out.loaded)
-		return out.token, nil
+		return out.token, out.stored && out.loaded.epoch != p.cache.l1.epoch(name), nil
 	case <-ctx.Done():
-		return Token{}, ctx.Err()
+		return Token{}, false, ctx.Err()
 	}
 }
 
@@ -68,7 +75,7 @@ func (p *Partition) refresh(ctx context.Context, req Request, server Server, sta
 // nothing about the user.
 func (p *Partition) fallback(stale Token, err error) (Token, error) {
 	var interaction *InteractionRequiredError
-	final := errors.Is(err, ErrNoTokens) || errors.As(err, &interaction)
+	final := errors.Is(err, ErrNoTokens) && !errors.Is(err, errNoRefreshToken) || errors.As(err, &interaction)
 	if final || stale.AccessToken == "" || !time.Now().Before(stale.Expires) {
 		return Token{}, err
 	}
@@ -90,11 +97,11 @@ func (p *Partition) fly(ctx context.Context, f *flight) (out outcome, err error)
 	}
 	failed := err
 	var notStored *notStoredError
-	if errors.As(err, &notStored) {
+	if errors.As(err, &notStored) && out.token.AccessToken != "" {
 		err = nil // the token was obtained; nothing withdraws it
 	}
 	p.cache.hooks.end(ctx, f.access, f.state.snapshot(), out.token.Source, failed)
-	out.loaded = p.viewed()
+	out.stored, out.loaded = failed == nil, p.viewed()
 	return out, err
 }
 
@@ -171,6 +178,10 @@ func (f *flight) spend(ctx context.Context) (Token, error) {
 	if err := f.p.cache.refusals.get(refreshToken, f.id); err != nil {
 		return Token{}, err
 	}
+	// The time it took to get here must not cut the server off after it has
+	// rotated the refresh token.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
+	defer cancel()
 	grant, err := f.server.Refresh(ctx, refreshToken, f.req)
 	if err == nil {
 		err = f.check(&grant)
@@ -179,20 +190,21 @@ func (f *flight) spend(ctx context.Context) (Token, error) {
 		return Token{}, f.refused(ctx, refreshToken, grant, err)
 	}
 	f.fillIn(&grant)
-	if err := f.save(ctx, grant, refreshToken); err != nil {
-		return f.token(&grant), err
+	serr := f.save(ctx, grant, refreshToken)
+	if errors.Is(serr, ErrNoTokens) {
+		return Token{}, serr
 	}
 	if missing := missingScopes(f.req.Scopes, grant.Scopes); len(missing) > 0 {
 		err := &InteractionRequiredError{Code: "insufficient_scope", Scopes: f.req.Scopes}
-		spendable := grant.RefreshToken
-		if spendable == "" {
-			spendable = refreshToken
-		}
-		f.p.cache.refusals.put(spendable, f.id, err)
+		f.p.cache.refusals.put(cmp.Or(grant.RefreshToken, refreshToken), f.id, err)
 		return Token{}, err
 	}
-	return f.token(&grant), nil
+	return f.token(&grant), serr
 }
+
+// errNoRefreshToken says that there is nothing to refresh with, which is no
+// reason to withhold a token that is valid for a little longer.
+var errNoRefreshToken = fmt.Errorf("%w: there is no refresh token", ErrNoTokens)
 
 func (f *flight) refreshToken() (Secret, error) {
 	if f.p.key.selfRenewing() {
@@ -203,7 +215,7 @@ func (f *flight) refreshToken() (Secret, error) {
 	case err != nil:
 		return "", ErrUnreadable
 	case !ok:
-		return "", ErrNoTokens
+		return "", errNoRefreshToken
 	}
 	return rt, nil
 }
@@ -243,9 +255,12 @@ func (f *flight) refused(ctx context.Context, spent Secret, g Grant, err error) 
 	var interaction *InteractionRequiredError
 	switch {
 	case errors.As(err, &interaction):
-		f.p.cache.refusals.put(spent, f.id, err)
+		f.p.cache.refusals.put(cmp.Or(g.RefreshToken, spent), f.id, err)
 	case errors.Is(err, ErrInvalidGrant) && spent != "":
-		if f.replaced(ctx, spent) {
+		switch replaced, rerr := f.replaced(context.WithoutCancel(ctx), spent); {
+		case rerr != nil:
+			return rerr
+		case replaced:
 			return errReplaced
 		}
 		f.p.cache.refusals.put(spent, "", err)
@@ -254,13 +269,13 @@ func (f *flight) refused(ctx context.Context, spent Secret, g Grant, err error) 
 }
 
 // replaced tells whether another refresh token is stored by now.
-func (f *flight) replaced(ctx context.Context, spent Secret) bool {
+func (f *flight) replaced(ctx context.Context, spent Secret) (bool, error) {
 	st, err := f.p.cache.store.load(ctx, f.name)
 	if err != nil || st.snap == nil {
-		return false
+		return false, err
 	}
 	rt, ok, err := st.snap.refreshToken(f.p.cache.ns.ClientID, f.p.key.id.account)
-	return err == nil && ok && rt != spent
+	return err == nil && ok && rt != spent, nil
 }
 
 // save stores the grant at once. An error that says nothing about the user is a
@@ -275,7 +290,7 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 		f.state = saved
 		return nil
 	case errors.Is(err, ErrNoTokens):
-		return err
+		return err // signed out meanwhile
 	}
 	return &notStoredError{err: err}
 }

@@ -5,7 +5,8 @@ type Request struct {
 	// Scopes are the scopes the token must have, in any order and case. A
 	// cached token serves the request if it was granted at least these;
 	// openid, profile and email say nothing about an access token's use and are
-	// not compared, unless nothing else is asked; offline_access never is.
+	// not compared, unless nothing else is asked; offline_access never is. With no
+	// scopes at all any token serves, whatever API it is for.
 	Scopes []string
 	// Tenant is the directory the token must come from; empty means the one
 	// that the user signed in to.

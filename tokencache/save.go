@@ -26,7 +26,7 @@ func (p *Partition) commit(ctx context.Context, a *Access, st *state, next chang
 		saved, err := p.commitOnce(ctx, a, st, next)
 		var moved *errMoved
 		if !errors.As(err, &moved) {
-			return saved, err
+			return saved, ownDeadline(err)
 		}
 		st = moved.now
 		sleep(ctx, 5*time.Millisecond) // whoever won may be about to write again
@@ -53,7 +53,11 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 		return nil, err
 	}
 	rec := Record{Version: NewVersion(), Mark: st.mark, Expires: expires}
-	if rec.Sealed, err = p.cache.store.sealer.seal(st.name, rec.Version, plain); err != nil {
+	err = patiently(ctx, func() error {
+		rec.Sealed, err = p.cache.store.sealer.seal(st.name, rec.Version, plain)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	saved := &state{name: st.name, found: true, version: rec.Version, mark: rec.Mark, snap: snap}
@@ -63,36 +67,20 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 	return saved, nil
 }
 
-// put writes the record over the state st, and keeps saved in L1. An error of
-// the backend is tried again until ctx ends: the record has its version
-// already, so whoever asks afterwards can tell whether it was applied.
+// put writes the record over the state st, and keeps saved in L1.
 func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state) error {
 	c := p.cache
 	epoch := c.l1.epoch(st.name)
 	c.l1.saving.Store(rec.Version, struct{}{})
 	defer c.l1.saving.Delete(rec.Version)
-	err := c.store.save(ctx, st.name, rec, st.condition())
-	for errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
-		sleep(ctx, 100*time.Millisecond)
-		err = c.store.save(ctx, st.name, rec, st.condition())
-	}
-	if errors.Is(err, ErrConflict) || errors.Is(err, ErrRemoved) {
-		now, lerr := c.store.load(ctx, st.name)
-		switch {
-		case lerr != nil:
-			return lerr
-		case !now.found || now.version != rec.Version:
-			c.l1.drop(st.name)
-			return &errMoved{now: now}
-		}
-		err = nil // applied, and the reply was lost
-	}
+	err := patiently(ctx, func() error { return c.store.swap(ctx, st, rec) })
 	if err != nil {
-		c.l1.drop(st.name) // what is stored is not known
+		c.l1.drop(st.name)
 		return err
 	}
-	c.l1.replace(p.key.id, saved, epoch)
-	p.remember(loaded{state: saved, epoch: c.l1.epoch(st.name)})
+	if epoch, ok := c.l1.replace(p.key.id, saved, epoch); ok {
+		p.remember(loaded{state: saved, epoch: epoch})
+	}
 	return nil
 }
 

@@ -26,6 +26,17 @@ func missingScopes(asked, granted []string) []string {
 	return missing
 }
 
+// splitScopes returns the scopes one by one, where some are joined by spaces as
+// in a scope parameter.
+func splitScopes(scopes []string) []string {
+	for _, s := range scopes {
+		if s == "" || strings.ContainsAny(s, " \t\r\n") {
+			return strings.Fields(strings.Join(scopes, " "))
+		}
+	}
+	return scopes
+}
+
 func hasScope(granted []string, scope string) bool {
 	for _, g := range granted {
 		if equalFold(g, scope) {

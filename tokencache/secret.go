@@ -7,16 +7,14 @@ import (
 )
 
 // Secret is a token's text. It prints as "[redacted]" whichever way it is
-// formatted, marshalled or logged; string(s) is its value.
+// formatted, marshalled or logged; string(s) is its value. (The exception is
+// fmt's: it shows the unexported fields of a struct that is printed as a whole.)
 type Secret string
 
 const redacted = "[redacted]"
 
 // String returns "[redacted]".
 func (Secret) String() string { return redacted }
-
-// GoString returns "[redacted]".
-func (Secret) GoString() string { return redacted }
 
 // Format writes "[redacted]" for every verb, also for those that do not fit a
 // string and would print the value.

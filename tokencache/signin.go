@@ -12,8 +12,9 @@ import (
 //
 // A sign-in may replace what a refresh may not: a removed partition, or one that
 // cannot be read. If the user signed out everywhere, or of this account, after
-// exchange was called, SignIn fails with [ErrRemoved]. (Machines' clocks are
-// compared for that.) Signing in to a partition that is in use joins it: the
+// exchange was called, SignIn fails with [ErrRemoved]. That compares the clocks
+// of machines: where one is ahead, signing in elsewhere right after signing out
+// there fails for as long as the difference. Signing in to a partition that is in use joins it: the
 // browsers of one user share their tokens.
 //
 // Errors: exchange's, [ErrRemoved], [ErrUnavailable], [ErrTooLarge], [ErrConflict]
@@ -45,13 +46,25 @@ func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	st, err := p.current(ctx)
+	st, err := p.currentPatiently(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return p.commit(ctx, access, st, func(now *state) (meta, *document, error) {
 		return p.signedIn(now, &change{grant: grant, signIn: true}, started)
 	})
+}
+
+// currentPatiently loads the partition, and tries for as long as a save would:
+// by now the server has issued the tokens.
+func (p *Partition) currentPatiently(ctx context.Context) (st *state, err error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	err = patiently(ctx, func() error {
+		st, err = p.current(ctx)
+		return err
+	})
+	return st, ownDeadline(err)
 }
 
 // signedIn applies a sign-in to what is stored now.

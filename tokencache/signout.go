@@ -6,39 +6,33 @@ import (
 	"time"
 )
 
-// SignOut removes the partition from the store and from every machine, and then
-// has the server revoke its refresh token; a nil server revokes nothing. Other
-// sessions of the same account are then without tokens. A session whose own
-// sign-in has ended already removes nothing, and that is no error.
+// SignOut removes the partition, and then has the server revoke its refresh
+// token; a nil server revokes nothing. Other sessions of the same account are
+// then without tokens, on other machines as soon as their copies end (see
+// [Options.L1MaxAge]). A session whose own sign-in has ended already removes
+// nothing, and that is no error. Once it has begun, SignOut goes on when ctx ends.
 //
 // The errors of the two steps are joined: with [ErrUnavailable] the partition may
 // still be there, with *[ServerError] it is gone but the server was not told.
 // It can be repeated.
 func (p *Partition) SignOut(ctx context.Context, server Server) error {
-	st, err := p.current(ctx)
-	if err != nil {
-		return err
-	}
-	if errors.Is(st.err, errOtherSignIn) {
-		return nil
-	}
-	spent, err := p.remove(ctx, st)
-	if err != nil {
-		return err
-	}
-	return revoke(ctx, server, spent)
+	spent, err := p.remove(ctx)
+	return errors.Join(err, revoke(ctx, server, spent))
 }
 
 // SignOutEverywhere removes every partition that the account owns, whatever its
-// kind, on every machine: the user's own, those of assertions and those of
-// long-running sessions. What is being created or refreshed at the moment is
-// refused when it comes to be stored. Then it has the server revoke the refresh
-// tokens that were found.
+// kind: the user's own, those of assertions and those of long-running sessions.
+// What is being created or refreshed at the moment is refused when it comes to
+// be stored. Then it has the server revoke the refresh tokens that were found.
 //
 // A session whose own sign-in has ended gets [ErrNoTokens], and removes nothing.
+// The key of an application is an error, since others work with its tokens.
 // Other errors are those of SignOut, joined. It can be repeated. Where the
 // provider has no [OwnerIndex], only the account's own partition is removed.
 func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error {
+	if p.key.application() {
+		return errors.New("tokencache: an application key cannot be signed out everywhere")
+	}
 	st, err := p.current(ctx)
 	if err != nil {
 		return err
@@ -53,7 +47,7 @@ func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error 
 	var spent []Secret
 	var errs []error
 	for _, name := range names {
-		found, err := p.removeName(ctx, name)
+		found, err := p.owned(name).remove(ctx)
 		spent, errs = append(spent, found...), append(errs, err)
 	}
 	return errors.Join(append(errs, revoke(ctx, server, spent))...)
@@ -102,43 +96,60 @@ func (p *Partition) disown(ctx context.Context, own Name) ([]Name, error) {
 	return names, err
 }
 
-// removeName removes one partition of the owner, whose key is not known.
-func (p *Partition) removeName(ctx context.Context, name Name) ([]Secret, error) {
-	st, err := p.cache.store.load(ctx, name)
+// owned is a partition of the same owner, of which the name is known and the key
+// is not.
+func (p *Partition) owned(name Name) *Partition {
+	return &Partition{cache: p.cache, key: Key{id: p.key.id}, memo: &memo{name: name, corr: p.correlation()}}
+}
+
+// remove puts a tombstone in the place of what is stored, and returns the refresh
+// token that it held, also if the store did not answer: whoever signs out wants
+// it revoked.
+func (p *Partition) remove(ctx context.Context) (spent []Secret, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	defer cancel()
+	access, err := p.cache.hooks.begin(ctx, p, nil)
+	var st *state
+	defer func() {
+		left := st.snapshot()
+		if err == nil {
+			left = nil
+		}
+		p.cache.hooks.end(ctx, access, left, SourceNone, err)
+	}()
 	if err != nil {
 		return nil, err
 	}
-	anyGeneration := &Partition{cache: p.cache, key: Key{id: p.key.id}}
-	return anyGeneration.remove(ctx, st)
-}
-
-// remove puts a tombstone in the place of the state, and returns the refresh
-// token it held.
-func (p *Partition) remove(ctx context.Context, st *state) (spent []Secret, err error) {
-	access, err := p.cache.hooks.begin(ctx, p, nil)
-	defer func() { p.cache.hooks.end(ctx, access, nil, SourceNone, err) }()
+	st, err = p.current(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if errors.Is(st.err, errOtherSignIn) {
+		return nil, nil
 	}
 	if err := p.cache.hooks.writing(ctx, access, nil, time.Time{}); err != nil {
 		return nil, err
 	}
 	defer p.cache.l1.drop(st.name)
+	return p.bury(ctx, st)
+}
+
+// bury saves the tombstone over the state, or over what has come in its place.
+func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err error) {
 	for range saveAttempts {
+		spent = append(spent, p.refreshTokens(st)...)
 		now := time.Now()
 		tomb := Record{Version: newRemoval(now), Mark: st.mark, Expires: now.Add(tombstoneLife)}
-		err := p.cache.store.save(ctx, st.name, tomb, st.condition())
-		if !errors.Is(err, ErrConflict) {
-			return p.refreshTokens(st), err
+		err := patiently(ctx, func() error { return p.cache.store.swap(ctx, st, tomb) })
+		var moved *errMoved
+		if !errors.As(err, &moved) {
+			return spent, ownDeadline(err)
 		}
-		if st, err = p.cache.store.load(ctx, st.name); err != nil {
-			return nil, err
-		}
-		if st = p.guard(st); errors.Is(st.err, errOtherSignIn) || st.version == tomb.Version {
-			return nil, nil // a later sign-in's; or our own, whose reply was lost
+		if st = p.guard(moved.now); errors.Is(st.err, errOtherSignIn) {
+			return spent, nil // a later sign-in's
 		}
 	}
-	return nil, ErrConflict
+	return spent, ErrConflict
 }
 
 func (p *Partition) refreshTokens(st *state) []Secret {

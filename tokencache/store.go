@@ -21,18 +21,23 @@ type store struct {
 type state struct {
 	name    Name
 	found   bool    // something is stored, of this version
-	version Version // the condition of the next save
+	version Version // zero if it is not known
 	mark    Version // the owner's removal mark
 	snap    *snapshot
 	err     error // why snap is nil: ErrNoTokens, ErrRemoved or ErrUnreadable
 }
 
-// condition is that of a save which replaces this state and no other.
+// condition is that of a save which replaces this state and no other. What was
+// too large to be read has no version that is known, and is replaced whatever it
+// is by now.
 func (s *state) condition() Condition {
-	if s.found {
-		return IfVersion(s.version)
+	switch {
+	case !s.found:
+		return Condition{}
+	case s.version == Version{}:
+		return Always()
 	}
-	return Condition{}
+	return IfVersion(s.version)
 }
 
 // removal returns when the partition or its owner was last removed, zero if no
@@ -47,8 +52,17 @@ func (s *state) removal() time.Time {
 	return at
 }
 
-// load reads and opens the record under name. The error is ErrUnavailable,
-// ErrTooLarge or the context's; a partition without tokens is a state.
+// life is how long a copy of the state may be kept: maxAge, and not beyond the
+// partition's absolute end.
+func (s *state) life(maxAge time.Duration) time.Duration {
+	if s.snap == nil || s.snap.end.IsZero() {
+		return maxAge
+	}
+	return min(maxAge, max(time.Until(s.snap.end), 1))
+}
+
+// load reads and opens the record under name. The error is ErrUnavailable or
+// the context's; a partition without tokens is a state.
 func (s *store) load(ctx context.Context, name Name) (*state, error) {
 	var rec Record
 	err := s.call(ctx, "load", func(ctx context.Context) (err error) {
@@ -59,6 +73,9 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		st.err = ErrNoTokens
+		return st, nil
+	case errors.Is(err, ErrTooLarge): // nothing that a Cache has saved
+		st.found, st.err = true, ErrUnreadable
 		return st, nil
 	case err != nil:
 		return nil, err
@@ -92,14 +109,26 @@ func (s *store) save(ctx context.Context, name Name, r Record, c Condition) erro
 	})
 }
 
+// swap saves the record over the state st, and no other: the error is errMoved
+// if another is stored. It can be repeated after an error of the backend, as the
+// record has its version already: if that is stored, it was applied, and only
+// the reply was lost.
+func (s *store) swap(ctx context.Context, st *state, r Record) error {
+	err := s.save(ctx, st.name, r, st.condition())
+	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {
+		return err
+	}
+	now, err := s.load(ctx, st.name)
+	if err == nil && (!now.found || now.version != r.Version) {
+		return &errMoved{now: now}
+	}
+	return err
+}
+
 // call runs one provider call under its own deadline and sorts its error.
 func (s *store) call(ctx context.Context, op string, f func(context.Context) error) error {
-	own := ctx
-	if !s.caps.InProcess { // within the process there is nothing to wait for
-		var cancel context.CancelFunc
-		own, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-	}
+	own, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	err := f(own)
 	switch {
 	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrConflict),
@@ -109,6 +138,26 @@ func (s *store) call(ctx context.Context, op string, f func(context.Context) err
 		return ctx.Err() // the caller's end, not the backend's failure
 	}
 	return unavailable(op, err)
+}
+
+// patiently repeats what a backend did not answer to, until ctx ends.
+func patiently(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+// ownDeadline reports the end of a context that only its own deadline ends: the
+// backend took too long, and nobody cancelled anything.
+func ownDeadline(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return unavailable("save", err)
+	}
+	return err
 }
 
 // unavailable wraps an error as ErrUnavailable, nil as nil.

@@ -77,8 +77,5 @@ func ParseTicket(text string) (Ticket, error) {
 // String returns "ticket", so that logs show no account.
 func (t Ticket) String() string { return "ticket" }
 
-// GoString returns "ticket".
-func (t Ticket) GoString() string { return "ticket" }
-
 // LogValue returns "ticket".
 func (t Ticket) LogValue() slog.Value { return slog.StringValue("ticket") }

@@ -39,6 +39,10 @@ func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.Sessi
 	})
 	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
 		signIn, _ := xoauth2.ParseSignIn(sessions.PopString(r.Context(), "sign-in"))
+		if _, _, err := sessions.Commit(r.Context()); err != nil { // spent before it is used: a callback counts once
+			http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
+			return
+		}
 		ticket, err := client.CompleteSignIn(r.Context(), signIn, r.URL.Query())
 		if err != nil || sessions.RenewToken(r.Context()) != nil {
 			http.Error(w, "The sign-in failed. Please try again.", http.StatusBadRequest)

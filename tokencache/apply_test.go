@@ -205,16 +205,21 @@ func TestApplyAccessTokenInPlace(t *testing.T) {
 	stored := accessItem("old", -time.Hour, time.Minute, "Write read", "refresh_on", "5", "ext_expires_on", "6", "kid", "k",
 		"key_id", "k", "token_type", "Bearer", "client_info", "info", "future", "kept")
 	for _, tt := range []struct {
-		name   string
-		cached time.Duration
-		want   string
+		name    string
+		cached  time.Duration
+		refused Secret
+		want    string
 	}{
-		{"older", 0, "new"},
-		{"at the same time", -time.Hour, "new"},
-		{"newer", -time.Hour - time.Second, "old"},
+		{"older", 0, "", "new"},
+		{"at the same time", -time.Hour, "", "new"},
+		{"newer", -time.Hour - time.Second, "", "old"},
+		{"newer by a clock that has stepped back, and refused", -time.Hour - time.Second, "old", "new"},
+		{"newer, and another one refused", -time.Hour - time.Second, "other", "old"},
 	} {
 		d := mustParse(t, sectionOf("AccessToken", stored))
-		mustApply(t, d, refreshChange("new", "", "", "read", "write"), testWriter(), testNow.Add(tt.cached))
+		c := refreshChange("new", "", "", "read", "write")
+		c.req.Refused = tt.refused
+		mustApply(t, d, c, testWriter(), testNow.Add(tt.cached))
 		if got := secretsOf(d, accessTokens); got != tt.want {
 			t.Errorf("stored is %s: left %q, want %q", tt.name, got, tt.want)
 		}

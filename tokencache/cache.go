@@ -27,6 +27,7 @@ type Cache struct {
 	flights  singleflight.Group // one refresh for the same request at a time
 	locks    keyedLocks         // one spender of a partition's refresh token
 	refusals *refusals
+	down     downtime
 
 	watching sync.WaitGroup
 	work     sync.WaitGroup // flights, which outlive their requests

@@ -1,6 +1,7 @@
 package tokencache_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -61,4 +62,15 @@ func within(pkg string, allowed []string) bool {
 		}
 	}
 	return false
+}
+
+// A constant or conversion that needs 64 bits would break 32-bit machines, on
+// which nobody runs the tests.
+func TestBuildsFor32Bit(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "go", "build", ".")
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=386", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("go build for 386: %v\n%s", err, out)
+	}
 }

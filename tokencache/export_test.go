@@ -9,3 +9,8 @@ func AwaitWatch(c *Cache) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// Ahead is the removal v as a machine makes it whose clock is ahead by d.
+func Ahead(v Version, d time.Duration) Version {
+	return newRemoval(removalTime(v).Add(d))
+}

@@ -24,6 +24,9 @@ var namespace = tokencache.Namespace{Issuer: "https://login.example/tenant", Cli
 
 const account = "uid.utid"
 
+// request asks for scopes.
+func request(scopes ...string) tokencache.Request { return tokencache.Request{Scopes: scopes} }
+
 func newProvider(t testing.TB) *memory.Provider {
 	t.Helper()
 	p, err := memory.New(nil)
@@ -105,7 +108,7 @@ func (a *authority) signInAs(who string, scopes ...string) func(context.Context)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.serial++
-		g := a.issue(fmt.Sprintf("family-%d", a.serial), scopes)
+		g := a.issue(fmt.Sprintf("%s-%d", who, a.serial), scopes)
 		g.IDToken = "id-token"
 		g.Account = tokencache.Account{ID: who, LocalID: "local", Tenant: "utid", Username: "user@example.test", Name: "User"}
 		return g, nil
@@ -118,7 +121,7 @@ func (a *authority) issue(family string, scopes []string) tokencache.Grant {
 	rt := tokencache.Secret(fmt.Sprintf("refresh-%d", a.serial))
 	a.live[rt] = family
 	return tokencache.Grant{
-		AccessToken:  tokencache.Secret(fmt.Sprintf("access-%d-%s", a.serial, strings.Join(scopes, "+"))),
+		AccessToken:  tokencache.Secret(fmt.Sprintf("access-%d-%s-%s", a.serial, family, strings.Join(scopes, "+"))),
 		Scopes:       slices.Clone(scopes),
 		Expires:      time.Now().Add(a.lifetime),
 		RefreshToken: rt,
@@ -160,6 +163,27 @@ func (a *authority) rotate(rt tokencache.Secret, scopes []string) (tokencache.Gr
 	a.spent[rt] = family
 	return a.issue(family, scopes), nil
 }
+
+// lenient is the authority without reuse detection: a refresh token that is used
+// twice is refused, and its family lives on.
+func (a *authority) lenient() serverFunc {
+	return func(_ context.Context, rt tokencache.Secret, req tokencache.Request) (tokencache.Grant, error) {
+		a.mu.Lock()
+		_, spent := a.spent[rt]
+		a.mu.Unlock()
+		if spent {
+			return tokencache.Grant{}, tokencache.ErrInvalidGrant
+		}
+		return a.rotate(rt, req.Scopes)
+	}
+}
+
+type serverFunc func(context.Context, tokencache.Secret, tokencache.Request) (tokencache.Grant, error)
+
+func (f serverFunc) Refresh(ctx context.Context, rt tokencache.Secret, req tokencache.Request) (tokencache.Grant, error) {
+	return f(ctx, rt, req)
+}
+func (serverFunc) Revoke(context.Context, tokencache.Secret) error { return nil }
 
 func (a *authority) Revoke(_ context.Context, rt tokencache.Secret) error {
 	a.revokes.Add(1)
@@ -223,13 +247,55 @@ func wantError(t testing.TB, err, want error) {
 	}
 }
 
+type (
+	loadFunc = func(context.Context, tokencache.Name) (tokencache.Record, error)
+	saveFunc = func(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error
+)
+
+var errRefused = errors.New("connection refused")
+
+func refuseLoads(context.Context, tokencache.Name) (tokencache.Record, error) {
+	return tokencache.Record{}, errRefused
+}
+
+func refuseSaves(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error {
+	return errRefused
+}
+
+func tooLarge(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error {
+	return tokencache.ErrTooLarge
+}
+
+// refuseFirstLoad refuses one load, and leaves the others to the provider.
+func refuseFirstLoad(p tokencache.Provider) loadFunc {
+	var refused atomic.Bool
+	return func(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
+		if refused.CompareAndSwap(false, true) {
+			return tokencache.Record{}, errRefused
+		}
+		return p.Load(ctx, n)
+	}
+}
+
+// loseReply has the provider apply each save, and answers the first with err.
+func loseReply(p tokencache.Provider, err error) saveFunc {
+	var lost atomic.Bool
+	return func(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+		applied := p.Save(ctx, n, r, c)
+		if lost.CompareAndSwap(false, true) {
+			return err
+		}
+		return applied
+	}
+}
+
 // faulty wraps a provider; each function, unless nil, runs in place of the
 // provider's and may call it.
 type faulty struct {
 	tokencache.Provider
 	mu   sync.Mutex
-	load func(context.Context, tokencache.Name) (tokencache.Record, error)
-	save func(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error
+	load loadFunc
+	save saveFunc
 	// hide drops capabilities.
 	hide  func(*tokencache.Capabilities)
 	loads atomic.Int64
@@ -266,13 +332,13 @@ func (f *faulty) Capabilities() tokencache.Capabilities {
 	return caps
 }
 
-func (f *faulty) set(load func(context.Context, tokencache.Name) (tokencache.Record, error),
-	save func(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error,
-) {
+func (f *faulty) set(load loadFunc, save saveFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.load, f.save = load, save
 }
+
+func noLeases(c *tokencache.Capabilities) { c.Leaser = nil }
 
 // noCopies makes every lookup reach the provider.
 func noCopies(o tokencache.Options) *tokencache.Options {

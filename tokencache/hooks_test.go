@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -128,22 +129,27 @@ func TestHooksVeto(t *testing.T) {
 	t.Parallel()
 	veto := errors.New("vetoed")
 	r, a := &recorder{fail: map[string]error{}}, newAuthority()
-	cache := newCache(t, newProvider(t), r.options())
+	provider := &faulty{Provider: newProvider(t)}
+	cache := newCache(t, provider, r.options())
 	ticket := mustSignIn(t, cache, a, "read")
 	p := cache.Partition(ticket.Key())
-	request := tokencache.Request{Scopes: []string{"read"}}
+	loads := provider.loads.Load()
 
 	r.fail["before"] = veto
-	_, err := p.Token(t.Context(), request, a)
+	_, err := p.Token(t.Context(), request("read"), a)
 	wantError(t, err, tokencache.ErrUnavailable)
 	wantError(t, err, veto)
 	r.lines = nil
 	wantError(t, p.SignOut(t.Context(), a), veto)
 	r.want(t, "AfterAccess runs after a veto", "before", "after error")
+	if provider.loads.Load() != loads {
+		t.Error("the partition was read before BeforeAccess could stop it")
+	}
 	delete(r.fail, "before")
 
 	r.fail["write"] = veto
 	wantError(t, p.SignOut(t.Context(), a), veto)
+	r.want(t, "nothing was removed", "before", "write changed", "after tokens error")
 	_, err = cache.SignIn(t.Context(), a.signIn("read"))
 	wantError(t, err, veto)
 	tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"write"}}, a)
@@ -156,8 +162,48 @@ func TestHooksVeto(t *testing.T) {
 	delete(r.fail, "write")
 
 	r.fail["after"] = veto
-	if _, err := p.Token(t.Context(), request, a); err != nil {
+	if _, err := p.Token(t.Context(), request("read"), a); err != nil {
 		t.Errorf("an error from AfterAccess reached the caller: %v", err)
+	}
+}
+
+// Whoever audits sign-outs must hear of those that fail.
+func TestHooksOfASignOutThatCannotRead(t *testing.T) {
+	t.Parallel()
+	r, a := &recorder{}, newAuthority()
+	provider := &faulty{Provider: newProvider(t)}
+	cache := newCache(t, provider, r.options())
+	p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+	r.lines = nil
+	provider.set(refuseLoads, nil)
+	wantError(t, p.SignOut(t.Context(), a), tokencache.ErrUnavailable)
+	r.want(t, "sign out", "before", "after error")
+}
+
+// Each partition is told under its own name, and all as one request.
+func TestHooksOfSignOutEverywhere(t *testing.T) {
+	t.Parallel()
+	r, a := &recorder{}, newAuthority()
+	cache := newCache(t, newProvider(t), r.options())
+	ticket := mustSignIn(t, cache, a, "read")
+	mustToken(t, cache.Partition(tokencache.AssertionKey(mustVerify(t, account, "incoming"))), a, "read")
+	want := map[string]bool{r.seen[0].SuggestedKey: true, r.seen[len(r.seen)-1].SuggestedKey: true}
+	if len(want) != 2 {
+		t.Fatal("the two partitions have the same name")
+	}
+	r.seen = nil
+	if err := cache.Partition(ticket.Key()).SignOutEverywhere(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	told, correlations := map[string]bool{}, map[string]bool{}
+	for _, s := range r.seen {
+		told[s.SuggestedKey], correlations[s.CorrelationID] = true, true
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("the hooks were told of %d partitions, want the two that were removed", len(told))
+	}
+	if len(correlations) != 1 {
+		t.Errorf("one request has %d correlation IDs", len(correlations))
 	}
 }
 

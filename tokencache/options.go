@@ -89,6 +89,9 @@ const (
 	// removeTimeout bounds the removal of one partition with its retries, while
 	// somebody waits to see that they are signed out.
 	removeTimeout = 2 * time.Second
+	// revokeTimeout bounds how long somebody who signs out waits for the server
+	// to be told.
+	revokeTimeout = 5 * time.Second
 	// saveAttempts bounds the rounds of conflict and retry of one save.
 	saveAttempts = 10
 	// leaseTTL is how long a machine that dies keeps others waiting. The lease

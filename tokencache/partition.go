@@ -80,7 +80,7 @@ func (p *Partition) Token(ctx context.Context, req Request, server Server) (Toke
 		switch {
 		case err != nil:
 			return Token{}, err
-		case fresh == isFresh || fresh == isStale && server == nil:
+		case fresh == isFresh, fresh == isStale && (server == nil || p.cache.down.lasts(time.Now())):
 			return tok, nil
 		case server == nil:
 			return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)

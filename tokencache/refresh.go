@@ -183,6 +183,7 @@ func (f *flight) spend(ctx context.Context) (Token, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
 	defer cancel()
 	grant, err := f.server.Refresh(ctx, refreshToken, f.req)
+	f.p.cache.down.report(err, time.Now())
 	if err == nil {
 		err = f.check(&grant)
 	}

@@ -169,7 +169,7 @@ func revoke(ctx context.Context, server Server, tokens []Secret) error {
 	if server == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	var errs []error
 	for _, token := range tokens {

@@ -246,54 +246,81 @@ func TestSignOutReportsFailure(t *testing.T) {
 	wantError(t, cache.Partition(ticket.Key()).Check(t.Context()), tokencache.ErrRemoved)
 }
 
+// The backend applies the removal and loses the reply: what the partition held is
+// revoked all the same, or it would stay valid with nobody left to know of it.
+func TestSignOutAfterALostReply(t *testing.T) {
+	t.Parallel()
+	for name, reply := range map[string]error{
+		"the driver tried again": tokencache.ErrConflict,
+		"the connection broke":   errors.New("connection reset"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			provider, a := &faulty{Provider: newProvider(t)}, newAuthority()
+			cache := newCache(t, provider, nil)
+			p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+			provider.set(nil, loseReply(provider.Provider, reply))
+			if err := p.SignOut(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			if got := a.revokes.Load(); got != 1 {
+				t.Errorf("%d refresh tokens were revoked, want 1", got)
+			}
+			wantError(t, p.Check(t.Context()), tokencache.ErrRemoved)
+		})
+	}
+}
+
+// A record that is too large to be read is nothing to keep: signing in replaces
+// it and signing out removes it.
+func TestTooLargeToRead(t *testing.T) {
+	t.Parallel()
+	provider, a := &faulty{Provider: newProvider(t)}, newAuthority()
+	oversize := func(context.Context, tokencache.Name) (tokencache.Record, error) {
+		return tokencache.Record{}, tokencache.ErrTooLarge
+	}
+	saved := func(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+		err := provider.Provider.Save(ctx, n, r, c)
+		if err == nil {
+			provider.set(nil, nil) // it can be read again
+		}
+		return err
+	}
+	mustSignIn(t, newCache(t, provider, nil), a, "old")
+	cache := newCache(t, provider, nil)
+	p := cache.Partition(tokencache.AccountKey(account))
+	provider.set(oversize, saved)
+	wantError(t, p.Check(t.Context()), tokencache.ErrUnreadable)
+	ticket := mustSignIn(t, cache, a, "read")
+	mustToken(t, newCache(t, provider, nil).Partition(ticket.Key()), nil, "read")
+
+	provider.set(oversize, saved)
+	if err := cache.Partition(tokencache.AccountKey(account)).SignOut(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, newCache(t, provider, nil).Partition(ticket.Key()).Check(t.Context()), tokencache.ErrRemoved)
+}
+
+// All of an application's partitions have one owner, and other requests work
+// with them.
+func TestApplicationsAreNotSignedOutEverywhere(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	p := cache.Partition(tokencache.ApplicationKey("", "api://one"))
+	mustToken(t, p, a, "api://one/.default")
+	if err := p.SignOutEverywhere(t.Context(), a); err == nil || !strings.Contains(err.Error(), "application key") {
+		t.Errorf("got %v", err)
+	}
+	mustToken(t, p, nil, "api://one/.default")
+	if err := p.SignOut(t.Context(), a); err != nil {
+		t.Errorf("SignOut of one resource: %v", err)
+	}
+}
+
 type serverRevoke struct{ err error }
 
 func (serverRevoke) Refresh(context.Context, tokencache.Secret, tokencache.Request) (tokencache.Grant, error) {
 	return tokencache.Grant{}, errors.New("not expected")
 }
 func (s serverRevoke) Revoke(context.Context, tokencache.Secret) error { return s.err }
-
-func TestSignInRefuses(t *testing.T) {
-	t.Parallel()
-	a := newAuthority()
-	cache := newCache(t, newProvider(t), nil)
-	failed := errors.New("the exchange failed")
-	for name, tt := range map[string]struct {
-		edit func(*tokencache.Grant)
-		err  error
-		want string
-	}{
-		"exchange":        {err: failed, want: "the exchange failed"},
-		"no account":      {edit: func(g *tokencache.Grant) { g.Account.ID = "" }, want: "no account"},
-		"no access token": {edit: func(g *tokencache.Grant) { g.AccessToken = "" }, want: "no access token"},
-	} {
-		_, err := cache.SignIn(t.Context(), func(ctx context.Context) (tokencache.Grant, error) {
-			g, _ := a.signIn("read")(ctx)
-			if tt.edit != nil {
-				tt.edit(&g)
-			}
-			return g, tt.err
-		})
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	wantError(t, cache.Partition(tokencache.AccountKey(account)).Check(t.Context()), tokencache.ErrNoTokens)
-}
-
-// The browser leaves while the code is being exchanged: what the server has
-// issued is stored all the same.
-func TestSignInOutlivesItsRequest(t *testing.T) {
-	t.Parallel()
-	a := newAuthority()
-	cache := newCache(t, newProvider(t), nil)
-	ctx, leave := context.WithCancel(t.Context())
-	ticket, err := cache.SignIn(ctx, func(context.Context) (tokencache.Grant, error) {
-		leave()
-		return a.signIn("read")(context.Background())
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustToken(t, cache.Partition(ticket.Key()), nil, "read")
-}

@@ -1,9 +1,6 @@
 package tokencache
 
 import (
-	"encoding/json"
-	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -44,38 +41,5 @@ func TestParseTicketRefuses(t *testing.T) {
 		if got, err := ParseTicket(text); err == nil {
 			t.Errorf("%s: accepted as %#v", name, got)
 		}
-	}
-}
-
-func TestSecretsDoNotPrint(t *testing.T) {
-	t.Parallel()
-	const marker = "marker-of-a-secret"
-	type holder struct {
-		S Secret
-		T Ticket
-	}
-	h := holder{S: marker, T: Ticket{account: marker}}
-	var out strings.Builder
-	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%10.3s"} {
-		fmt.Fprintf(&out, format, h.S)
-		fmt.Fprintf(&out, format, &h.S)
-		fmt.Fprintf(&out, format, []Secret{h.S})
-	}
-	fmt.Fprintf(&out, "%v %+v %#v %v %#v", h, h, h, h.T, h.T)
-	for _, v := range []any{h, map[string]Secret{"k": h.S}, &h.S} {
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.Write(b)
-	}
-	for _, handler := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(handler).Info("message", "secret", h.S, "ticket", h.T, "holder", h)
-	}
-	if text := out.String(); strings.Contains(text, marker) || strings.Contains(text, fmt.Sprintf("%x", marker)) {
-		t.Errorf("a secret was printed: %s", text)
-	}
-	if string(h.S) != marker {
-		t.Error("the conversion to string does not give the value")
 	}
 }

@@ -18,8 +18,10 @@
 // [Client.BeginSignIn] returns the URL to send the browser to and a [SignIn] to
 // keep in the browser's session. At the redirect URL, [Client.CompleteSignIn]
 // takes that SignIn and the query, and returns the [tokencache.Ticket] that
-// the session keeps from then on. Remove the SignIn from the session before
-// completing it, and give the session a new ID afterwards.
+// the session keeps from then on. Remove the SignIn from the session's store
+// before completing it, or a callback that is sent twice at once redeems its code
+// twice, and the server revokes what it issued (RFC 6749 §4.1.2). Give the
+// session a new ID afterwards.
 //
 // # Whose tokens
 //
@@ -36,6 +38,10 @@
 // and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer, and
 // *[ProtocolError] says that the configuration is wrong. No error and no log of
 // this package holds a token, a code, a secret or an account.
+//
+// An ID token that comes with a refresh is verified like the first one and must
+// be about the same user. Its nonce is not compared: it should have none (OpenID
+// Connect Core §12.2), and the token endpoint answered over TLS.
 //
 // # Microsoft Entra ID
 //

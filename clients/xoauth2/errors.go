@@ -30,8 +30,9 @@ var (
 
 // ProtocolError means that the authorization server understood a request and
 // refused it for a reason that neither the user nor time will mend. Report it to
-// whoever runs the application: a secret has expired, a scope or a resource does not
-// exist, or the registration at the server lacks something.
+// whoever runs the application: a secret has expired, a resource does not exist, or
+// the registration at the server lacks something. (A refresh for scopes that the
+// server does not grant is a *[tokencache.InteractionRequiredError].)
 type ProtocolError struct {
 	// Code is the server's error code (RFC 6749 §4.1.2.1 and §5.2, RFC 8707
 	// §2): invalid_client, unauthorized_client, invalid_scope, invalid_target

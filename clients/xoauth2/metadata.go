@@ -40,7 +40,7 @@ const tenantPlaceholder = "{tenantid}"
 func discover(ctx context.Context, hc *http.Client, issuer string) (*metadata, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("xoauth2: the issuer must be an https URL without a query")
+		return nil, errors.New("xoauth2: the issuer must be an https URL (or http, for a server of your own network) without a query")
 	}
 	var m metadata
 	if err := get(ctx, hc, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration", &m); err != nil {

@@ -166,7 +166,8 @@ func TestErrorAnswers(t *testing.T) {
 		"claims":             {reply: reply{400, nil, oauth("error", "invalid_grant", "claims", `{"a":1}`)}, interaction: "interaction_required"},
 		"login_required":     {reply: reply{400, nil, oauth("error", "login_required")}, interaction: "login_required"},
 		"invalid_client":     {reply: reply{401, nil, oauth("error", "invalid_client")}, protocol: "invalid_client"},
-		"invalid_scope":      {reply: reply{400, nil, oauth("error", "invalid_scope")}, protocol: "invalid_scope"},
+		"invalid_scope":      {reply: reply{400, nil, oauth("error", "invalid_scope")}, interaction: "invalid_scope"},
+		"invalid_target":     {reply: reply{400, nil, oauth("error", "invalid_target")}, protocol: "invalid_target"},
 		"a forged code":      {reply: reply{400, nil, oauth("error", "marker\nline")}, protocol: "unreadable"},
 		"unavailable":        {reply: reply{400, nil, oauth("error", "temporarily_unavailable")}, down: true},
 		"no code":            {reply: reply{400, nil, oauth()}, down: true},
@@ -251,8 +252,8 @@ func TestRefreshOn(t *testing.T) {
 	cache, c := f.client(t, nil)
 	ctx := f.mustSignIn(t, cache, c, nil, map[string]any{"refresh_in": "1"})
 	f.answer(reply{status: 503}, reply{body: tokens(map[string]any{"access_token": "marker-second"})})
-	time.Sleep(1100 * time.Millisecond)
 	for _, want := range []tokencache.Secret{"marker-access-token", "marker-second"} {
+		time.Sleep(1100 * time.Millisecond) // until it is due, and until the server is asked again
 		tok, err := c.Token(ctx)
 		if err != nil || tok.AccessToken != want {
 			t.Errorf("got %v, or another token than %s", err, string(want))

@@ -91,6 +91,8 @@ func (c *Client) request(ctx context.Context, req *tokencache.Request, form url.
 		return g, &r, malformed("the token response is not what RFC 6749 describes")
 	case g.AccessToken == "":
 		return g, &r, malformed("the token response has no access token")
+	case g.TokenType != "" && g.TokenType != "Bearer":
+		return g, &r, malformed("the token response has a type of token that this client cannot use") // RFC 6749 §7.1
 	}
 	return g, &r, nil
 }

@@ -40,8 +40,13 @@ func (s *userServer) Refresh(ctx context.Context, refreshToken tokencache.Secret
 		form.Set("scope", strings.Join(union(req.Scopes, s.client.basic), " "))
 	}
 	g, r, err := s.client.request(ctx, &req, form)
-	if isInvalidGrant(err) {
+	var refused *ProtocolError
+	switch {
+	case isInvalidGrant(err):
 		return tokencache.Grant{}, fmt.Errorf("xoauth2: %w", tokencache.ErrInvalidGrant)
+	case errors.As(err, &refused) && refused.Code == "invalid_scope":
+		// It exceeds what the user granted (RFC 6749 §5.2), which a sign-in mends.
+		err = &tokencache.InteractionRequiredError{Code: refused.Code, Scopes: req.Scopes}
 	}
 	if err == nil {
 		g.Account, err = s.identify(ctx, r, req.Tenant)

@@ -21,10 +21,6 @@ type TransportOptions struct {
 	Base http.RoundTripper
 }
 
-// maxDrain is how much of a refused answer is read so that its connection can be
-// used again, in bytes.
-const maxDrain = 64 << 10
-
 // Transport returns a round tripper that sends each request with a token of the
 // user of the request's context, as [Client.Token] finds it. It is safe for
 // concurrent use by the requests of all users; requests are never changed.
@@ -93,8 +89,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return resp, nil
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-	_ = resp.Body.Close()
+	_ = resp.Body.Close() // unread: who refuses a token may also be slow to say so
 	wanted.Refused, wanted.Claims = tok.AccessToken, claims
 	tok, err = t.client.Acquire(req.Context(), wanted)
 	if err != nil {

@@ -29,32 +29,67 @@ type answer struct {
 // n.api.Do only; asking for the token before and after is for showing where it
 // came from, and costs nothing, as the request's tokens have been loaded.
 func (n *node) call(ctx context.Context) (answer, error) {
-	// Calls in excess wait their turn, rather than make each other time out.
-	select {
-	case n.calls <- struct{}{}:
-		defer func() { <-n.calls }()
-	case <-ctx.Done():
-		return answer{}, ctx.Err()
-	}
 	began := time.Now()
-	token, err := n.client.Token(ctx, apiScope)
+	var token tokencache.Token
+	err := n.patiently(ctx, func(ctx context.Context) (err error) {
+		token, err = n.client.Token(ctx, apiScope)
+		return err
+	})
 	if err != nil {
 		return answer{}, err
 	}
 	a := answer{source: token.Source, took: time.Since(began)}
-	if err := n.askAPI(ctx, &a); err != nil {
-		return answer{}, err
-	}
-	used, err := n.client.Token(ctx, apiScope)
+	leave, err := n.enter(ctx)
 	if err != nil {
 		return answer{}, err
 	}
-	if used.AccessToken != token.AccessToken {
-		// The API refused the first one, and the transport got another.
-		a.source, a.took = tokencache.SourceServer, time.Since(began)
+	defer leave()
+	if err := n.askAPI(ctx, &a); err != nil {
+		return answer{}, err
 	}
-	a.Source, a.Scopes, a.Expires = a.source.String(), used.Scopes, used.Expires
+	if used, ok := n.cached(ctx); ok && used.AccessToken != token.AccessToken {
+		// The API refused the first one, and the transport got another.
+		token, a.source, a.took = used, tokencache.SourceServer, time.Since(began)
+	}
+	a.Source, a.Scopes, a.Expires = a.source.String(), token.Scopes, token.Expires
 	return a, nil
+}
+
+// patiently gives the identity server some time to answer.
+func (n *node) patiently(ctx context.Context, ask func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, n.patience)
+	defer cancel()
+	err := ask(waiting)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return &tokencache.ServerError{Err: errors.New("the identity server takes too long")}
+	}
+	return err
+}
+
+// enter waits for a free place at the API: calls in excess wait their turn for a
+// while, rather than make each other time out. Only whoever has a token waits,
+// so that a slow identity server holds up nobody else.
+func (n *node) enter(ctx context.Context) (leave func(), err error) {
+	patience := time.NewTimer(maxWait)
+	defer patience.Stop()
+	select {
+	case n.calls <- struct{}{}:
+		return func() { <-n.calls }, nil
+	case <-patience.C:
+		return nil, &tokencache.ServerError{Err: errors.New("too many calls of the API are under way")}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// cached returns the token that is in the cache by now, asking no server.
+func (n *node) cached(ctx context.Context) (tokencache.Token, bool) {
+	p, ok := n.cache.FromContext(ctx)
+	if !ok {
+		return tokencache.Token{}, false
+	}
+	token, err := p.Token(ctx, tokencache.Request{Scopes: []string{apiScope}}, nil)
+	return token, err == nil
 }
 
 func (n *node) askAPI(ctx context.Context, a *answer) error {
@@ -67,7 +102,10 @@ func (n *node) askAPI(ctx context.Context, a *answer) error {
 		return apiError(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return errRefused // also with a new token
+	case resp.StatusCode != http.StatusOK:
 		return &tokencache.ServerError{
 			RetryAfter: retryAfter(resp),
 			Err:        fmt.Errorf("the API answered with status %d", resp.StatusCode),

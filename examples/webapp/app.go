@@ -23,6 +23,7 @@ type app struct {
 	sessions *scs.SessionManager
 	hub      *hub
 	outgoing *http.Transport
+	patience time.Duration // see defaultPatience
 	pages    *pages
 	nodes    []*node
 	failed   chan error // of a node that stopped serving by itself
@@ -33,9 +34,10 @@ type app struct {
 func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error) {
 	a := &app{
 		log:      log,
-		sessions: newSessions(),
+		sessions: newSessions(cfg.addr),
 		hub:      newHub(),
 		outgoing: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
+		patience: cfg.patience,
 		failed:   make(chan error, cfg.nodes),
 	}
 	defer func() {
@@ -73,12 +75,17 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 	return a, nil
 }
 
-// newSessions are those of every node. The cookie is for the host whatever the
-// port, so a browser that is signed in at one node is signed in at all.
-func newSessions() *scs.SessionManager {
+// newSessions are those of every node. A cookie is for its host whatever the
+// port, so a browser that is signed in at one node is signed in at all. The port
+// of the first is in the name, since another process on this host has sessions
+// of its own.
+func newSessions(addr string) *scs.SessionManager {
 	s := scs.New() // in memory
 	s.Lifetime = 24 * time.Hour
 	s.Cookie.Name = "coatcheck_example"
+	if _, port, err := net.SplitHostPort(addr); err == nil {
+		s.Cookie.Name += "_" + port
+	}
 	s.Cookie.HttpOnly = true
 	s.Cookie.SameSite = http.SameSiteLaxMode // the identity server's redirect must bring it
 	s.Cookie.Secure = false                  // set it to true wherever there is TLS; this is plain HTTP on loopback
@@ -95,20 +102,23 @@ func (a *app) announce(out io.Writer) {
 }
 
 // close stops the application in the order in which nothing is cut off: streams
-// end, requests finish, refreshes are stored, and only then the store and the
-// identity server go.
+// end, requests finish, the identity server answers what it was asked, refreshes
+// are stored, and only then the store goes.
 func (a *app) close(ctx context.Context) error {
 	a.hub.close()
 	var errs []error
 	for _, n := range a.nodes {
-		errs = append(errs, n.close(ctx))
+		errs = append(errs, n.stop(ctx))
+	}
+	if a.issuer != nil {
+		errs = append(errs, a.issuer.close(ctx))
+	}
+	for _, n := range a.nodes {
+		errs = append(errs, n.cache.Close(ctx))
 	}
 	if a.provider != nil {
 		errs = append(errs, a.provider.Close(ctx))
 	}
 	a.outgoing.CloseIdleConnections()
-	if a.issuer != nil {
-		errs = append(errs, a.issuer.close(ctx))
-	}
 	return errors.Join(errs...)
 }

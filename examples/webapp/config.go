@@ -21,6 +21,7 @@ type config struct {
 	autoLogin     bool
 	tokenLifetime time.Duration
 	provider      string
+	patience      time.Duration // not a flag: tests have less of it, or more
 }
 
 // usageError is a mistake in the flags or the environment.
@@ -34,7 +35,7 @@ const maxNodes = 16
 // parseConfig reads the environment first and then the flags, which win. Help,
 // if it is asked for, goes to out, and the error is flag.ErrHelp.
 func parseConfig(args []string, env func(string) string, out io.Writer) (config, error) {
-	var c config
+	c := config{patience: defaultPatience}
 	fs := c.flags()
 	fs.SetOutput(io.Discard) // main prints the error, once
 	var err error

@@ -43,6 +43,7 @@ func TestConfig(t *testing.T) {
 	}
 	for name, test := range tests {
 		got, err := parseConfig(test.args, func(key string) string { return test.env[key] }, io.Discard)
+		test.want.patience = defaultPatience
 		if err != nil || got != test.want {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}

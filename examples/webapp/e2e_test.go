@@ -102,6 +102,7 @@ func TestBrowserKeyboard(t *testing.T) {
 	s := open(t)
 	b := openBrowser(t)
 	b.do(t, chromedp.Navigate(s.nodes[0].url))
+	b.waitFor(t, `document.readyState === "complete"`)
 	b.keys(t, kb.Tab)
 	if got := b.eval(t, `document.activeElement.innerText`); got != "Skip to the content" {
 		t.Errorf("the first stop is %q, want the skip link", got)

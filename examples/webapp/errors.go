@@ -20,6 +20,7 @@ var (
 	errBadRequest    = errors.New("a parameter is not valid")
 	errUnknownSignIn = errors.New("no sign-in has begun with this state")
 	errNotLocal      = errors.New("the identity server is not a local one")
+	errRefused       = errors.New("the API refuses the user")
 )
 
 // problem is what is answered in place of a page or of JSON.
@@ -74,6 +75,8 @@ func requestProblem(err error) problem {
 		return problem{status: http.StatusBadGateway, code: "identity_server_refused", title: "Not signed in", text: "The identity server does not accept this app. Whoever runs it must look at its registration."}
 	case errors.Is(err, errBadRequest):
 		return problem{status: http.StatusBadRequest, code: "bad_request", title: "That link is not valid", text: "A parameter of the request is missing or wrong."}
+	case errors.Is(err, errRefused):
+		return problem{status: http.StatusForbidden, code: "api_refused", title: "Not allowed", text: "The API does not let you do that."}
 	case errors.Is(err, errNotLocal):
 		return problem{status: http.StatusForbidden, code: "not_local", title: "Not here", text: "Revoking is for a local identity server."}
 	case errors.Is(err, errTooManyStreams):

@@ -45,7 +45,7 @@ func whatHappened(a *tokencache.Access) string {
 	case !a.HasStateChanged:
 		return "lookup"
 	case !a.HasTokens:
-		return "removed"
+		return removed
 	case a.Source != tokencache.SourceServer:
 		return "expired"
 	case a.Scopes == nil:
@@ -59,6 +59,9 @@ const (
 	streamTimeout = 10 * time.Minute // then the page connects again, and the session is looked at again
 	writeTimeout  = 10 * time.Second
 )
+
+// removed is what happened when a partition was.
+const removed = "removed"
 
 // events streams the accesses to the user's tokens (server-sent events, HTML
 // Living Standard §9.2).
@@ -97,6 +100,9 @@ func (n *node) events(w http.ResponseWriter, r *http.Request) {
 			}
 			data, _ := json.Marshal(e) // plain fields: cannot fail
 			ok = send("data: " + string(data) + "\n\n")
+			if e.What == removed {
+				return // what comes next is another sign-in's
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
 )
@@ -40,6 +41,9 @@ func TestRefreshFaults(t *testing.T) {
 			}
 			v.get(t, "/").want(t, http.StatusOK, "") // signed in, as before
 			s.idp().ClearFault(fault.Endpoint)
+			if fault.Kind == "hang" {
+				time.Sleep(500 * time.Millisecond) // until what hung has failed
+			}
 			v.me(t)
 			if got := s.idp().Stats().RefreshReused; got != 0 {
 				t.Errorf("%d refresh tokens were used again", got)

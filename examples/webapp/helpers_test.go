@@ -38,11 +38,18 @@ type site struct {
 // open starts the application on free ports and stops it after the test.
 func open(t *testing.T, args ...string) *site {
 	t.Helper()
+	return openWith(t, 3*time.Second, args...)
+}
+
+// openWith is open with another patience.
+func openWith(t *testing.T, patience time.Duration, args ...string) *site {
+	t.Helper()
 	args = append([]string{"-addr=127.0.0.1:0", "-idp-addr=127.0.0.1:0"}, args...)
 	cfg, err := parseConfig(args, noEnv, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.patience = patience
 	logs := &buffer{}
 	a, err := start(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {

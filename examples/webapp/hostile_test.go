@@ -28,6 +28,7 @@ func TestHostile(t *testing.T) {
 		"split header":         {path: "/signin?return_to=/%0d%0aSet-Cookie:a=b", status: 400},
 		"tab in path":          {path: "/signin?return_to=/%09/evil.test", status: 400},
 		"claims not JSON":      {path: "/signin?claims=x", status: 400},
+		"claims null":          {path: "/signin?claims=null", status: 400},
 		"endless hint":         {path: "/signin?login_hint=" + strings.Repeat("a", 300), status: 400},
 		"sign-out by link":     {path: "/signout", status: 405},
 		"expire by link":       {path: "/api/expire", status: 405},

@@ -34,21 +34,26 @@ type node struct {
 }
 
 const (
-	// outgoingTimeout bounds one exchange with the identity server or the API, so
-	// that a server which hangs is reported in time.
-	outgoingTimeout = 3 * time.Second
-	apiTimeout      = 5 * time.Second // with a token that is refused and replaced in between
-	requestTimeout  = 30 * time.Second
-	maxHeaderBytes  = 32 << 10 // more, by a few KiB, is answered with 431
-	maxBodyBytes    = 64 << 10
-	maxCalls        = 64 // of the API at once
+	// defaultPatience is how long a request waits for the identity server or the
+	// API, so that a server which hangs is reported in time.
+	defaultPatience = 8 * time.Second
+	// refreshTimeout bounds how long the identity server may take to answer. It
+	// is longer: a refresh goes on when the request that began it has given up,
+	// since the server may have rotated the refresh token already.
+	refreshTimeout = 20 * time.Second
+	apiTimeout     = 5 * time.Second // with a token that is refused and replaced in between
+	requestTimeout = 30 * time.Second
+	maxHeaderBytes = 32 << 10 // more, by a few KiB, is answered with 431
+	maxBodyBytes   = 64 << 10
+	maxCalls       = 64               // of the API at once
+	maxWait        = 20 * time.Second // for one of them
 )
 
 // newNode puts together what an application needs: a cache over the provider, a
 // client of the authorization server, and the router.
 func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*node, error) {
 	n := &node{app: a, number: number, url: "http://" + listener.Addr().String(), listener: listener, calls: make(chan struct{}, maxCalls)}
-	n.plain = &http.Client{Transport: a.outgoing, Timeout: outgoingTimeout}
+	n.plain = &http.Client{Transport: a.outgoing, Timeout: a.patience}
 	var err error
 	n.cache, err = tokencache.New(a.provider, //nolint:contextcheck // ctx is for starting; the cache lives until close
 		tokencache.Namespace{Issuer: a.issuer.url, ClientID: clientID},
@@ -60,7 +65,7 @@ func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*n
 		ClientSecret: clientSecret,
 		RedirectURL:  n.url + "/callback",
 		Scopes:       []string{"openid", "profile", "offline_access", apiScope},
-		HTTPClient:   n.plain,
+		HTTPClient:   &http.Client{Transport: a.outgoing, Timeout: refreshTimeout},
 	})
 	if err != nil {
 		return nil, errors.Join(err, n.cache.Close(ctx))
@@ -151,15 +156,19 @@ func (n *node) serve() {
 	}()
 }
 
-// close lets requests finish, and then refreshes.
-func (n *node) close(ctx context.Context) error {
+// stop lets requests finish.
+func (n *node) stop(ctx context.Context) error {
 	if n.served == nil {
-		return errors.Join(n.listener.Close(), n.cache.Close(ctx))
+		return n.listener.Close()
 	}
-	err := n.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, n.server.Close())
+	// A client that never finishes its request must not take the time that
+	// refreshes need.
+	requests, cancel := context.WithTimeout(ctx, closeTimeout/2)
+	defer cancel()
+	var err error
+	if n.server.Shutdown(requests) != nil {
+		err = n.server.Close()
 	}
 	<-n.served
-	return errors.Join(err, n.cache.Close(ctx))
+	return err
 }

@@ -63,13 +63,24 @@ func (n *node) callback(w http.ResponseWriter, r *http.Request) {
 		n.fail(w, r, errUnknownSignIn)
 		return
 	}
+	// It must be gone from the store before the code is redeemed: a callback that
+	// is sent twice at once would redeem the code twice, and the server then
+	// revokes what it has issued (RFC 6749 §4.1.2).
+	if _, _, err := n.sessions.Commit(ctx); err != nil {
+		n.fail(w, r, errors.Join(tokencache.ErrUnavailable, err))
+		return
+	}
 	signIn, err := xoauth2.ParseSignIn(p.SignIn)
 	if err != nil {
 		n.fail(w, r, errUnknownSignIn)
 		return
 	}
 	began := time.Now()
-	ticket, err := n.client.CompleteSignIn(ctx, signIn, q)
+	var ticket tokencache.Ticket
+	err = n.patiently(ctx, func(ctx context.Context) (err error) {
+		ticket, err = n.client.CompleteSignIn(ctx, signIn, q)
+		return err
+	})
 	if err != nil {
 		n.fail(w, r, err)
 		return
@@ -90,9 +101,12 @@ func (n *node) callback(w http.ResponseWriter, r *http.Request) {
 // user who is told that it failed can press the button again.
 func (n *node) signOut(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	everywhere := r.PostFormValue("everywhere") == "1"
-	var err error
-	if everywhere {
+	err := r.ParseForm()
+	if err != nil {
+		n.fail(w, r, errBadRequest) // too large, perhaps: do not guess what was meant
+		return
+	}
+	if r.FormValue("everywhere") == "1" {
 		err = n.client.SignOutEverywhere(ctx)
 	} else if err = n.client.SignOut(ctx); errors.Is(err, tokencache.ErrNoTokens) {
 		err = nil // nothing to remove, as the user wanted
@@ -191,7 +205,7 @@ func isHint(hint string) bool { return len(hint) <= 256 && !hasControl(hint) }
 
 func isClaims(claims string) bool {
 	var object map[string]json.RawMessage
-	return claims == "" || len(claims) <= 4096 && json.Unmarshal([]byte(claims), &object) == nil
+	return claims == "" || len(claims) <= 4096 && json.Unmarshal([]byte(claims), &object) == nil && object != nil
 }
 
 func hasControl(s string) bool {

@@ -55,7 +55,7 @@ func TestAccessTokensExpire(t *testing.T) {
 	t.Parallel()
 	s := listen(t, &idp.Options{TokenLifetime: time.Second})
 	tok := signIn(t, plain(s), "anna")
-	time.Sleep(1100 * time.Millisecond)
+	time.Sleep(2100 * time.Millisecond) // exp is in whole seconds, rounded up
 	a := callAPI(t, s, tok.AccessToken)
 	if a.status != http.StatusUnauthorized || !strings.Contains(a.header.Get("WWW-Authenticate"), "expired") {
 		t.Errorf("got %d %q, want 401", a.status, a.header.Get("WWW-Authenticate"))

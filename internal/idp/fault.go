@@ -81,8 +81,8 @@ func (s *Server) Fault(f Fault) error {
 	return nil
 }
 
-// ClearFault ends the fault of an endpoint, if it has one. Requests that it
-// holds already are not released.
+// ClearFault ends the fault of an endpoint, if it has one, and releases the
+// requests that it holds: those that hang fail at once, the delayed go on.
 func (s *Server) ClearFault(endpoint string) { s.faults.clear(endpoint) }
 
 func (f Fault) validate() error {
@@ -122,38 +122,48 @@ func isFaultEndpoint(name string) bool {
 
 // faults holds the fault of each endpoint and how often it is still due.
 type faults struct {
-	mu     sync.Mutex
-	active map[string]Fault // guarded by mu
+	mu     sync.Mutex // guards what follows
+	active map[string]Fault
+	ended  map[string]chan struct{} // closed when the endpoint's faults are cleared
 }
 
-func newFaults() *faults { return &faults{active: make(map[string]Fault)} }
+func newFaults() *faults {
+	return &faults{active: make(map[string]Fault), ended: make(map[string]chan struct{})}
+}
 
 func (fs *faults) set(f Fault) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.active[f.Endpoint] = f
+	if fs.ended[f.Endpoint] == nil {
+		fs.ended[f.Endpoint] = make(chan struct{})
+	}
 }
 
 func (fs *faults) clear(endpoint string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	delete(fs.active, endpoint)
+	if ended := fs.ended[endpoint]; ended != nil {
+		close(ended)
+		delete(fs.ended, endpoint)
+	}
 }
 
-// take uses up one time of an endpoint's fault.
-func (fs *faults) take(endpoint string) (Fault, bool) {
+// take uses up one time of an endpoint's fault, and tells when it is cleared.
+func (fs *faults) take(endpoint string) (f Fault, cleared <-chan struct{}, ok bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f, ok := fs.active[endpoint]
+	f, ok = fs.active[endpoint]
 	if !ok {
-		return Fault{}, false
+		return Fault{}, nil, false
 	}
 	if f.Times--; f.Times == 0 {
 		delete(fs.active, endpoint)
 	} else {
 		fs.active[endpoint] = f
 	}
-	return f, true
+	return f, fs.ended[endpoint], true
 }
 
 // faultKey carries the kind of a fault to a handler that shapes its answer by it.

@@ -13,7 +13,7 @@ const hugeBytes = 16 << 20
 // after or instead of next.
 func (s *Server) faulted(endpoint string, next realmHandler) realmHandler {
 	return func(w http.ResponseWriter, r *http.Request, rm *realm) {
-		f, ok := s.faults.take(endpoint)
+		f, cleared, ok := s.faults.take(endpoint)
 		if !ok {
 			next(w, r, rm)
 			return
@@ -22,7 +22,7 @@ func (s *Server) faulted(endpoint string, next realmHandler) realmHandler {
 		if f.Kind == kindHang && wait == 0 {
 			wait = defaultHang
 		}
-		if !s.wait(r, wait) || f.Kind == kindHang {
+		if !s.wait(r, wait, cleared) || f.Kind == kindHang {
 			writeUnavailable(w, r, http.StatusServiceUnavailable)
 			return
 		}
@@ -46,7 +46,7 @@ func (s *Server) faulted(endpoint string, next realmHandler) realmHandler {
 
 // wait returns false if it ended early because the client left or the server
 // is closing, so that no fault can hold up [Server.Close].
-func (s *Server) wait(r *http.Request, d time.Duration) bool {
+func (s *Server) wait(r *http.Request, d time.Duration, cleared <-chan struct{}) bool {
 	if d == 0 {
 		return true
 	}
@@ -54,6 +54,8 @@ func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-cleared:
 		return true
 	case <-r.Context().Done():
 		return false

@@ -153,7 +153,7 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 func (s *Server) common(g *grant, u *user, now time.Time) claims {
 	c := claims{
 		Issuer: g.realm.issuer, TenantID: s.opts.Tenant, Version: "2.0",
-		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: now.Add(s.opts.TokenLifetime).Unix(),
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: now.Add(s.opts.TokenLifetime + time.Second - 1).Unix(), // not before expires_in ends
 	}
 	if u == nil {
 		c.ObjectID = nameUUID("application", g.client.ID)

@@ -1,0 +1,91 @@
+package tokencache
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const testMaxAge = 10500 * time.Millisecond
+
+// newTestL1 returns an L1, and a state of a partition for it.
+func newTestL1(t *testing.T) (*l1, func() *state) {
+	t.Helper()
+	l, err := newL1(1<<20, testMaxAge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	return l, func() *state {
+		return &state{name: Name{"owner", "partition"}, found: true, version: NewVersion(), snap: &snapshot{}}
+	}
+}
+
+var testL1ID = keyID{kind: kindAccount, account: "a"}
+
+// A sign-out is told by name: what is put in the place of an expired entry must be
+// found by it, however late the expired one goes.
+func TestL1DropsWhatReplacedAnExpiredEntry(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(*l1){
+		"put over it":      func(*l1) {},
+		"looked up before": func(l *l1) { l.get(testL1ID) },
+		"swept before":     func(*l1) { time.Sleep(5 * time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l, newState := newTestL1(t)
+				st := newState()
+				l.keep(testL1ID, st, l.epoch(st.name))
+				time.Sleep(testMaxAge + 10*time.Millisecond) // expired, and not swept yet
+				before(l)
+				st = newState()
+				l.keep(testL1ID, st, l.epoch(st.name))
+				if l.get(testL1ID) != st {
+					t.Fatal("the state is not in L1: the test looks at nothing")
+				}
+				synctest.Wait() // the expired one has gone
+				l.drop(st.name)
+				if l.get(testL1ID) != nil {
+					t.Error("the partition is served after its removal")
+				}
+			})
+		})
+	}
+}
+
+// A load that began before a message must not put its older state over what the
+// message confirmed.
+func TestL1MessageOvertakesLoads(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	older, newer := newState(), newState()
+	slow, fast := l.epoch(older.name), l.epoch(older.name)
+	l.keep(testL1ID, newer, fast)
+	l.changed(Change{Name: newer.name, Version: newer.version})
+	if l.get(testL1ID) != newer {
+		t.Error("the message has dropped the state that it tells of")
+	}
+	l.keep(testL1ID, older, slow)
+	if l.get(testL1ID) == older {
+		t.Error("a load that was overtaken has put the older state")
+	}
+}
+
+// Whoever has read a tombstone must not go on serving what was there before.
+func TestL1KeepsNoTombstone(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	live, tomb := newState(), newState()
+	tomb.snap, tomb.err = nil, ErrRemoved
+	l.keep(testL1ID, live, l.epoch(live.name))
+	overtaken := l.epoch(live.name)
+	l.changed(Change{Name: live.name, Version: live.version})
+	if l.keep(testL1ID, tomb, overtaken); l.get(testL1ID) != live {
+		t.Error("a load that was overtaken has dropped the newer state")
+	}
+	if l.keep(testL1ID, tomb, l.epoch(live.name)); l.get(testL1ID) != nil {
+		t.Error("served after the tombstone was read")
+	}
+}

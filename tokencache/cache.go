@@ -109,8 +109,8 @@ func (c *Cache) Partition(key Key) *Partition {
 }
 
 // Close stops listening for changes and waits for the refreshes that are
-// still running, until ctx ends. Uses of the cache after Close still read, but
-// do not refresh.
+// still running, until ctx ends; it then returns ctx.Err() and can be called
+// again. Uses of the cache after Close still read, but do not refresh.
 func (c *Cache) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -125,11 +125,7 @@ func (c *Cache) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		select {
-		case <-done: // both: there was nothing to wait for
-		default:
-			return ctx.Err()
-		}
+		return ctx.Err()
 	}
 	c.l1.close()
 	c.refusals.close()

@@ -14,9 +14,10 @@ import (
 //	bytes 0-2    "CCT"
 //	byte  3      format, 1
 //	bytes 4-19   generation (ticket.go)
-//	bytes 20-27  absolute end, int64 seconds since 1970; 0: none
-//	bytes 28-31  n, the length of the index, uint32
-//	bytes 32-35  m, the length of the document, uint32
+//	bytes 20-35  the owner's removal mark that the writer saw; 0: none
+//	bytes 36-43  absolute end, int64 seconds since 1970; 0: none
+//	bytes 44-47  n, the length of the index, uint32
+//	bytes 48-51  m, the length of the document, uint32
 //	n bytes      the index
 //	m bytes      the document, JSON (document.go); nothing follows it
 //
@@ -49,7 +50,7 @@ import (
 // so that it must not be served.
 const (
 	plainMagic  = "CCT\x01"
-	plainHeader = 36
+	plainHeader = 52
 	minEntry    = 15 // bytes of an entry whose texts are empty
 )
 
@@ -85,6 +86,7 @@ type entry struct {
 // meta is what belongs to the partition rather than to a token in it.
 type meta struct {
 	generation generation
+	mark       Version   // the owner's removal mark when this was saved
 	end        time.Time // whatever is refreshed until then; zero: none
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"os"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func goldenDocument(t testing.TB) *document {
 
 var goldenMeta = meta{ //nolint:gochecknoglobals // a constant
 	generation: generation{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+	mark:       Version{15: 9},
 	end:        time.Unix(1_800_000_000, 0),
 }
 
@@ -41,6 +43,12 @@ var goldenMeta = meta{ //nolint:gochecknoglobals // a constant
 // and keep reading the old one.
 func TestPlaintextIsStable(t *testing.T) {
 	t.Parallel()
+	if *golden {
+		got, _ := encodePlain(goldenMeta, goldenDocument(t), testNow)
+		if err := os.WriteFile("testdata/plaintext-1.hex", []byte(hex.EncodeToString(got)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	want, err := hex.DecodeString(string(bytes.Join(bytes.Fields(readFile(t, "plaintext-1.hex")), nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +61,7 @@ func TestPlaintextIsStable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.generation != goldenMeta.generation || !s.end.Equal(goldenMeta.end) {
+	if s.generation != goldenMeta.generation || s.mark != goldenMeta.mark || !s.end.Equal(goldenMeta.end) {
 		t.Errorf("got %x, end %v", s.generation, s.end)
 	}
 	q := query{
@@ -101,11 +109,11 @@ func TestParsePlainRefuses(t *testing.T) {
 		"trailing byte":        append(bytes.Clone(good), 0),
 		"another magic":        put(0, 'X'),
 		"another format":       put(3, 2),
-		"end beyond time":      put(20, 0x7f),
-		"negative end":         put(20, 0xff),
-		"index length 0":       put(28, 0, 0, 0, 0),
-		"index length huge":    put(28, 0xff, 0xff, 0xff, 0xff),
-		"document length huge": put(32, 0xff, 0xff, 0xff, 0xff),
+		"end beyond time":      put(36, 0x7f),
+		"negative end":         put(36, 0xff),
+		"index length 0":       put(44, 0, 0, 0, 0),
+		"index length huge":    put(44, 0xff, 0xff, 0xff, 0xff),
+		"document length huge": put(48, 0xff, 0xff, 0xff, 0xff),
 		"one entry less":       put(plainHeader, good[plainHeader]-1),
 		"one entry more":       put(plainHeader, good[plainHeader]+1),
 		"many entries":         put(plainHeader, 0x7f),

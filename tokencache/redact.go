@@ -3,10 +3,12 @@ package tokencache
 import (
 	"fmt"
 	"io"
+	"log/slog"
 )
 
 // These hold keys, accounts or tokens in unexported fields, which fmt would show
-// for %v and, where there is a String method, still for %d.
+// for %v and, where there is a String method, still for %d. (The verbs %T and %p
+// never come here; %p of a value shows it.)
 
 // Format writes String for every verb.
 func (k Key) Format(f fmt.State, _ rune) { write(f, k.String()) }
@@ -19,6 +21,12 @@ func (a Assertion) Format(f fmt.State, _ rune) { write(f, "assertion") }
 
 // Format writes "keys" for every verb.
 func (k Keys) Format(f fmt.State, _ rune) { write(f, "keys") }
+
+// MarshalText returns "keys", for encoding/json and the like.
+func (k Keys) MarshalText() ([]byte, error) { return []byte("keys"), nil }
+
+// LogValue returns "keys".
+func (k Keys) LogValue() slog.Value { return slog.StringValue("keys") }
 
 // Format writes "key ring" for every verb.
 func (r KeyRing) Format(f fmt.State, _ rune) { write(f, "key ring") }

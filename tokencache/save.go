@@ -40,6 +40,7 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 	if err != nil {
 		return nil, err
 	}
+	m.mark = st.mark
 	plain, err := encodePlain(m, doc, now)
 	if err != nil {
 		return nil, err

@@ -7,8 +7,9 @@ import (
 )
 
 // Secret is a token's text. It prints as "[redacted]" whichever way it is
-// formatted, marshalled or logged; string(s) is its value. (The exception is
-// fmt's: it shows the unexported fields of a struct that is printed as a whole.)
+// formatted, marshalled or logged; string(s) is its value. (The exceptions are
+// fmt's: it shows the unexported fields of a struct that is printed as a whole,
+// and what %p is given that is no pointer.)
 type Secret string
 
 const redacted = "[redacted]"

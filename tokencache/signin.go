@@ -14,8 +14,8 @@ import (
 // cannot be read. If the user signed out everywhere, or of this account, after
 // exchange was called, SignIn fails with [ErrRemoved]. That compares the clocks
 // of machines: where one is ahead, signing in elsewhere right after signing out
-// there fails for as long as the difference. Signing in to a partition that is in use joins it: the
-// browsers of one user share their tokens.
+// there fails for as long as the difference. Signing in to a partition that is
+// in use joins it: the browsers of one user share their tokens.
 //
 // Errors: exchange's, [ErrRemoved], [ErrUnavailable], [ErrTooLarge], [ErrConflict]
 // when others kept writing, or a hook's. Once exchange has returned, the end of

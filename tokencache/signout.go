@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -16,7 +17,10 @@ import (
 // still be there, with *[ServerError] it is gone but the server was not told.
 // It can be repeated.
 func (p *Partition) SignOut(ctx context.Context, server Server) error {
-	spent, err := p.remove(ctx)
+	spent, err := p.removing(ctx, p.bury)
+	if errors.Is(err, errOtherSignIn) {
+		err = nil
+	}
 	return errors.Join(err, revoke(ctx, server, spent))
 }
 
@@ -33,24 +37,8 @@ func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error 
 	if p.key.application() {
 		return errors.New("tokencache: an application key cannot be signed out everywhere")
 	}
-	st, err := p.current(ctx)
-	if err != nil {
-		return err
-	}
-	if errors.Is(st.err, errOtherSignIn) {
-		return st.err
-	}
-	names, err := p.disown(ctx, st.name)
-	if err != nil {
-		return err
-	}
-	var spent []Secret
-	var errs []error
-	for _, name := range names {
-		found, err := p.owned(name).remove(ctx)
-		spent, errs = append(spent, found...), append(errs, err)
-	}
-	return errors.Join(append(errs, revoke(ctx, server, spent))...)
+	spent, err := p.removing(ctx, p.removeOwner)
+	return errors.Join(err, revoke(ctx, server, spent))
 }
 
 // current loads the partition from the provider.
@@ -66,46 +54,13 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 	return p.guard(st), nil
 }
 
-// disown marks the owner as removed and lists what there is to remove. The mark
-// comes first: whatever is created afterwards is refused, and whatever was
-// created before is listed.
-func (p *Partition) disown(ctx context.Context, own Name) ([]Name, error) {
-	store := &p.cache.store
-	owners := store.caps.Owners
-	names := []Name{own}
-	if owners == nil {
-		return names, nil
-	}
-	now := time.Now()
-	err := store.call(ctx, "mark", func(ctx context.Context) error {
-		return owners.SetMark(ctx, own.Owner, newRemoval(now), now.Add(tombstoneLife))
-	})
-	if err != nil {
-		return nil, err
-	}
-	var owned []Name
-	err = store.call(ctx, "list", func(ctx context.Context) (err error) {
-		owned, err = owners.List(ctx, own.Owner)
-		return err
-	})
-	for _, name := range owned {
-		if name != own {
-			names = append(names, name)
-		}
-	}
-	return names, err
-}
-
-// owned is a partition of the same owner, of which the name is known and the key
-// is not.
-func (p *Partition) owned(name Name) *Partition {
-	return &Partition{cache: p.cache, key: Key{id: p.key.id}, memo: &memo{name: name, corr: p.correlation()}}
-}
-
-// remove puts a tombstone in the place of what is stored, and returns the refresh
-// token that it held, also if the store did not answer: whoever signs out wants
-// it revoked.
-func (p *Partition) remove(ctx context.Context) (spent []Secret, err error) {
+// removing calls remove with what is stored, with the hooks around it, on a
+// context that outlives the request. It returns the refresh tokens that were
+// removed, also along with an error: whoever signs out wants them revoked. The
+// error is errOtherSignIn if there is nothing that this partition may remove.
+func (p *Partition) removing(
+	ctx context.Context, remove func(context.Context, *state) ([]Secret, error),
+) (spent []Secret, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	access, err := p.cache.hooks.begin(ctx, p, nil)
@@ -120,22 +75,61 @@ func (p *Partition) remove(ctx context.Context) (spent []Secret, err error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err = p.current(ctx)
-	if err != nil {
+	if st, err = p.current(ctx); err != nil {
 		return nil, err
 	}
 	if errors.Is(st.err, errOtherSignIn) {
-		return nil, nil
+		return nil, st.err
 	}
 	if err := p.cache.hooks.writing(ctx, access, nil, time.Time{}); err != nil {
 		return nil, err
 	}
-	defer p.cache.l1.drop(st.name)
-	return p.bury(ctx, st)
+	return remove(ctx, st)
 }
 
-// bury saves the tombstone over the state, or over what has come in its place.
+// removeOwner marks the owner as removed, which ends all of its partitions, and
+// then removes them one by one. The mark comes first: whatever is created
+// afterwards is refused, and whatever was created before is listed.
+func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret, err error) {
+	owners := p.cache.store.caps.Owners
+	if owners == nil {
+		return p.bury(ctx, own)
+	}
+	now := time.Now()
+	mark := newRemoval(now)
+	err = p.cache.store.call(ctx, "mark", func(ctx context.Context) error {
+		return owners.SetMark(ctx, own.name.Owner, mark, now.Add(tombstoneLife))
+	})
+	if err != nil {
+		return nil, err
+	}
+	var names []Name
+	listed := p.cache.store.call(ctx, "list", func(ctx context.Context) (err error) {
+		names, err = owners.List(ctx, own.name.Owner)
+		return err
+	})
+	spent, err = p.bury(ctx, own)
+	errs := []error{listed, err}
+	for _, name := range names {
+		if name == own.name {
+			continue
+		}
+		found, err := p.owned(name).removing(ctx, p.bury)
+		spent, errs = append(spent, found...), append(errs, err)
+	}
+	return spent, errors.Join(errs...)
+}
+
+// owned is a partition of the same owner, of which the name is known and the key
+// is not.
+func (p *Partition) owned(name Name) *Partition {
+	return &Partition{cache: p.cache, key: Key{id: p.key.id}, memo: &memo{name: name, corr: p.correlation()}}
+}
+
+// bury saves a tombstone over the state, or over what has come in its place, but
+// for a later sign-in.
 func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err error) {
+	defer p.cache.l1.drop(st.name)
 	for range saveAttempts {
 		spent = append(spent, p.refreshTokens(st)...)
 		now := time.Now()
@@ -145,18 +139,21 @@ func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err er
 		if !errors.As(err, &moved) {
 			return spent, ownDeadline(err)
 		}
-		if st = p.guard(moved.now); errors.Is(st.err, errOtherSignIn) {
-			return spent, nil // a later sign-in's
+		before := st.generation()
+		st = moved.now
+		if st.snap != nil && st.snap.generation != before {
+			return spent, nil // somebody has signed in anew
 		}
 	}
 	return spent, ErrConflict
 }
 
 func (p *Partition) refreshTokens(st *state) []Secret {
-	if st.snap == nil {
+	held := cmp.Or(st.snap, st.lost)
+	if held == nil {
 		return nil
 	}
-	rt, ok, err := st.snap.refreshToken(p.cache.ns.ClientID, p.key.id.account)
+	rt, ok, err := held.refreshToken(p.cache.ns.ClientID, p.key.id.account)
 	if err != nil || !ok {
 		return nil
 	}

@@ -324,3 +324,50 @@ func (serverRevoke) Refresh(context.Context, tokencache.Secret, tokencache.Reque
 	return tokencache.Grant{}, errors.New("not expected")
 }
 func (s serverRevoke) Revoke(context.Context, tokencache.Secret) error { return s.err }
+
+// The mark ends everything of the owner at once: until its tombstone is there, the
+// record still holds the refresh token that a refused refresh has spent.
+func TestMarkEndsWhatIsNotBuriedYet(t *testing.T) {
+	t.Parallel()
+	inner, a := newProvider(t), newAuthority()
+	provider := &faulty{Provider: inner}
+	one, two := newCache(t, provider, nil), newCache(t, inner, nil)
+	ticket := mustSignIn(t, one, a, "read")
+	mustExpire(t, one.Partition(ticket.Key()))
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+	refreshed := make(chan error)
+	go func() {
+		_, err := two.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+		refreshed <- err
+	}()
+	<-entered
+	burying, bury := make(chan struct{}, 1), make(chan struct{})
+	provider.set(nil, func(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+		if r.Removed() {
+			burying <- struct{}{}
+			<-bury
+		}
+		return inner.Save(ctx, n, r, c)
+	})
+	signedOut := make(chan error)
+	go func() { signedOut <- one.Partition(ticket.Key()).SignOutEverywhere(t.Context(), a) }()
+	<-burying
+	close(proceed)
+	wantError(t, <-refreshed, tokencache.ErrRemoved)
+	a.before = nil
+	_, err := two.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"write"}}, a)
+	wantError(t, err, tokencache.ErrRemoved)
+	a.wantRefreshes(t, 1)
+
+	// Whoever signs in anew before the tombstone is there stays signed in.
+	again := mustSignIn(t, two, a, "read")
+	close(bury)
+	if err := <-signedOut; err != nil {
+		t.Error(err)
+	}
+	mustToken(t, newCache(t, inner, nil).Partition(again.Key()), nil, "read")
+	if a.revokes.Load() == 0 {
+		t.Error("the refresh token that was removed is not revoked")
+	}
+}

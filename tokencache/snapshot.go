@@ -35,6 +35,7 @@ func assemble(m meta, index, text []byte) []byte {
 	b := make([]byte, 0, plainHeader+len(index)+len(text))
 	b = append(b, plainMagic...)
 	b = append(b, m.generation[:]...)
+	b = append(b, m.mark[:]...)
 	var end int64
 	if !m.end.IsZero() {
 		end = min(max(m.end.Unix(), 1), maxUnix)
@@ -140,8 +141,9 @@ func parsePlain(b []byte) (*snapshot, error) {
 	}
 	s := &snapshot{plain: b}
 	copy(s.generation[:], b[4:20])
-	end := binary.BigEndian.Uint64(b[20:28])
-	n, m := uint64(binary.BigEndian.Uint32(b[28:32])), uint64(binary.BigEndian.Uint32(b[32:36]))
+	copy(s.mark[:], b[20:36])
+	end := binary.BigEndian.Uint64(b[36:44])
+	n, m := uint64(binary.BigEndian.Uint32(b[44:48])), uint64(binary.BigEndian.Uint32(b[48:52]))
 	if end > maxUnix || plainHeader+n+m != uint64(len(b)) {
 		return nil, errPlain
 	}

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ type state struct {
 	version Version // zero if it is not known
 	mark    Version // the owner's removal mark
 	snap    *snapshot
-	err     error // why snap is nil: ErrNoTokens, ErrRemoved or ErrUnreadable
+	err     error     // why snap is nil: ErrNoTokens, ErrRemoved or ErrUnreadable
+	buried  bool      // what is stored is a tombstone
+	lost    *snapshot // what is stored, and was removed with everything of its owner
 }
 
 // condition is that of a save which replaces this state and no other. What was
@@ -44,12 +47,20 @@ func (s *state) condition() Condition {
 // trace of a removal is left.
 func (s *state) removal() time.Time {
 	at := removalTime(s.mark)
-	if errors.Is(s.err, ErrRemoved) {
+	if s.buried {
 		if t := removalTime(s.version); t.After(at) {
 			return t
 		}
 	}
 	return at
+}
+
+// generation is that of what is stored, zero if there is none to be known.
+func (s *state) generation() generation {
+	if held := cmp.Or(s.snap, s.lost); held != nil {
+		return held.generation
+	}
+	return generation{}
 }
 
 // life is how long a copy of the state may be kept: maxAge, and not beyond the
@@ -82,7 +93,7 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 	}
 	st.found, st.version = true, rec.Version
 	if rec.Removed() {
-		st.err = ErrRemoved
+		st.err, st.buried = ErrRemoved, true
 		return st, nil
 	}
 	plain, err := s.sealer.open(name, rec)
@@ -97,6 +108,10 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 		st.snap, st.err = nil, ErrUnreadable
 	case !st.snap.end.IsZero() && !time.Now().Before(st.snap.end):
 		st.snap, st.err = nil, ErrNoTokens // the backend kept it for too long
+	case st.mark != Version{} && st.mark != st.snap.mark:
+		// Everything of the owner was removed since it was saved, and this is
+		// about to be. Nobody may spend its refresh token meanwhile.
+		st.snap, st.lost, st.err = nil, st.snap, ErrRemoved
 	}
 	return st, nil
 }
@@ -154,8 +169,8 @@ func patiently(ctx context.Context, f func() error) error {
 // ownDeadline reports the end of a context that only its own deadline ends: the
 // backend took too long, and nobody cancelled anything.
 func ownDeadline(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return unavailable("save", err)
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: no answer in time", ErrUnavailable)
 	}
 	return err
 }

@@ -244,6 +244,7 @@ func (f *flight) fillIn(g *Grant) {
 	if g.Expires.IsZero() {
 		g.Expires = time.Now().Add(unknownLifetime)
 	}
+	g.Expires = g.Expires.Truncate(time.Second) // as it is stored
 }
 
 // refused stores what must not be lost of a failed refresh, and sorts its error.

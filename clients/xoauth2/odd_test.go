@@ -173,6 +173,7 @@ func TestErrorAnswers(t *testing.T) {
 		"no code":            {reply: reply{400, nil, oauth()}, down: true},
 		"no JSON":            {reply: reply{404, nil, "marker <html>"}, down: true},
 		"500, invalid_grant": {reply: reply{500, nil, oauth("error", "invalid_grant")}, down: true},
+		"mac token":          {reply: reply{body: tokens(map[string]any{"token_type": "mac"})}, down: true},
 		"redirect":           {reply: reply{307, http.Header{"Location": {f.URL + "/stolen"}}, ""}, down: true},
 		"date":               {reply: reply{503, soon, ""}, down: true, retry: 10 * time.Minute},
 		"far":                {reply: reply{503, http.Header{"Retry-After": {"999999999"}}, ""}, down: true, retry: time.Hour},

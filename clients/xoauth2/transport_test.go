@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
@@ -374,5 +375,29 @@ func TestTransportOptionsErrors(t *testing.T) {
 		if _, err := f.client.Transport(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestTransportStalledRefusal: an API that refuses a token and then says nothing
+// more is asked again all the same.
+func TestTransportStalledRefusal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, config{})
+	ctx := f.signIn(t, "ada")
+	var calls atomic.Int64
+	api := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) > 1 {
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done() // until the client has closed the answer
+	})
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	status, _, err := call(t, f.apiClient(t, api.URL), request(t, ctx, http.MethodGet, api.URL, nil))
+	if err != nil || status != http.StatusOK || calls.Load() != 2 {
+		t.Errorf("got %d, %v after %d calls", status, err, calls.Load())
 	}
 }

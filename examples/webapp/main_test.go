@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -69,6 +70,41 @@ func TestStartFails(t *testing.T) {
 		t.Error(err)
 	}
 	goleak.VerifyNone(t, before, sessionCleaner())
+}
+
+// TestStopWithAnUnfinishedRequest: a client that never finishes its request does
+// not take the time that refreshes need, and is no failure.
+func TestStopWithAnUnfinishedRequest(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.nodes[0].url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /signout HTTP/1.1\r\nHost: 127.0.0.1\r\n"+
+		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nevery"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // until it is being read
+	ctx, cancel := context.WithTimeout(t.Context(), closeTimeout)
+	defer cancel()
+	if err := s.close(ctx); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() != nil {
+		t.Error("stopping took all the time there is")
+	}
+}
+
+// TestCookieOfAnotherProcess: cookies ignore ports, and two processes on one host
+// have different sessions.
+func TestCookieOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	one, other := newSessions("127.0.0.1:8080").Cookie.Name, newSessions("127.0.0.1:8090").Cookie.Name
+	if one == other || one != newSessions("127.0.0.1:8080").Cookie.Name {
+		t.Errorf("the cookies are %s and %s", one, other)
+	}
 }
 
 // TestSharedIssuer runs a second application at the first one's identity

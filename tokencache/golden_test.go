@@ -14,20 +14,12 @@ import (
 func TestGoldenSealedRecord(t *testing.T) {
 	t.Parallel()
 	const file = "testdata/sealed-1.golden"
-	key := bytes.Repeat([]byte("golden key 1 "), 3)[:KeySize]
-	s := &sealer{aead: newRing(t, key), ns: Namespace{Issuer: "https://login.example", ClientID: "client"}}
+	s := &sealer{aead: uncheckedRing(goldenKey()), ns: goldenNamespace}
 	name, version := Name{Owner: "owner", Partition: "partition"}, Version{15: 1}
 	if *golden {
 		writeGolden(t, file, s, name, version)
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := base64.StdEncoding.DecodeString(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	sealed := readGolden(t, file)
 	plain, err := s.open(name, Record{Sealed: sealed, Version: version})
 	if err != nil {
 		t.Fatalf("a record of format 1 does not open: %v", err)
@@ -47,6 +39,60 @@ func TestGoldenSealedRecord(t *testing.T) {
 	if rt, ok, err := snap.refreshToken("client", "uid.utid"); err != nil || !ok || rt != "golden refresh token" {
 		t.Errorf("got refresh token %v, %v, or another", ok, err)
 	}
+}
+
+// The rings of a rotation, and of a revocation, read what the first release has
+// sealed, or know why not. The ID is a part of the format too.
+func TestGoldenSealedRecordRotated(t *testing.T) {
+	t.Parallel()
+	const goldenID = "9ac22e6a"
+	name := Name{Owner: "owner", Partition: "partition"}
+	rec := Record{Sealed: readGolden(t, "testdata/sealed-1.golden"), Version: Version{15: 1}}
+	for what, tt := range map[string]struct {
+		ring     *KeyRing
+		outdated bool
+		reason   string
+		key      string
+	}{
+		"the key alone":          {uncheckedRing(goldenKey()), false, "", ""},
+		"a new key behind":       {uncheckedRing(goldenKey(), testKey("2")), false, "", ""},
+		"a new key in front":     {uncheckedRing(testKey("2"), goldenKey()), true, "", ""},
+		"the old key dropped":    {uncheckedRing(testKey("2")), true, reasonUnknownKey, goldenID},
+		"the old key is revoked": {mustRing(t, []string{goldenID}, testKey("2")), true, reasonRevokedKey, goldenID},
+	} {
+		s := &sealer{aead: tt.ring, ns: goldenNamespace}
+		_, err := s.open(name, rec)
+		wantReason(t, what, err, tt.reason, tt.key)
+		if got := s.outdated(rec.Sealed); got != tt.outdated {
+			t.Errorf("%s: outdated: %v, want %v", what, got, tt.outdated)
+		}
+	}
+}
+
+// goldenKey is text, which no ring takes that is not made here.
+func goldenKey() []byte { return bytes.Repeat([]byte("golden key 1 "), 3)[:KeySize] }
+
+var goldenNamespace = Namespace{Issuer: "https://login.example", ClientID: "client"}
+
+func uncheckedRing(keys ...[]byte) *KeyRing {
+	r := &KeyRing{}
+	for _, k := range keys {
+		r.keys = append(r.keys, ringKey{id: ringKeyID(k), secret: k})
+	}
+	return r
+}
+
+func readGolden(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := base64.StdEncoding.DecodeString(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
 }
 
 var golden = flag.Bool("golden", false, "write the golden files anew")

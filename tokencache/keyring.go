@@ -7,8 +7,11 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // AEAD encrypts and decrypts with associated data. It has the shape of tink's
@@ -36,22 +39,27 @@ type Keys struct {
 }
 
 func (k *Keys) check() error {
-	if ring, ok := k.Seal.(*KeyRing); k.Seal == nil || ok && (ring == nil || len(ring.keys) == 0) {
+	ring, ok := k.Seal.(*KeyRing)
+	if k.Seal == nil || ok && (ring == nil || len(ring.keys) == 0) {
 		return errors.New("tokencache: Keys.Seal is empty: set it to the KeyRing of NewKeyRing, or another AEAD")
 	}
 	if err := checkKey(k.Names); err != nil {
 		return fmt.Errorf("tokencache: Keys.Names: %w", err)
 	}
+	if id := ringKeyID(k.Names); ok && hmac.Equal(ring.find(id[:]), k.Names) {
+		return errors.New("tokencache: Keys.Names is a key of the ring too: draw another one")
+	}
 	return nil
 }
 
-// KeySize is the size of every key, in bytes.
-const KeySize = 32
-
 // KeyRing is an [AEAD] with several keys: the first encrypts, all decrypt. Make
-// one with [NewKeyRing]. To rotate, give every machine a ring with the new key in
-// the second place, and then one with it in the first. Drop the old key when
-// [Options.AbsoluteTimeout] has passed.
+// one with [NewKeyRing], or read one with [LoadKeys]. It does not change, and is
+// safe for concurrent use.
+//
+// To rotate, give every machine a ring with the new key in the second place, and
+// then one with it in the first. Drop the old key when [Options.AbsoluteTimeout]
+// has passed. To revoke a key, drop it at once and list its ID as revoked in the
+// key set ([LoadKeys]): what it sealed is [ErrUnreadable] then.
 //
 // Each ciphertext is made with AES-256-GCM under a key of its own, derived with
 // HKDF-SHA256 from the ring's key and a random salt, so that no number of
@@ -66,13 +74,17 @@ const KeySize = 32
 //
 // and the first 22 bytes are authenticated along with the associated data.
 type KeyRing struct {
-	keys []ringKey
+	keys    []ringKey
+	revoked []sealKeyID
 }
 
 type ringKey struct {
-	id     [4]byte
+	id     sealKeyID
 	secret []byte
 }
+
+// sealKeyID names a key without telling anything about it.
+type sealKeyID [4]byte
 
 const (
 	ringFormat    = 1
@@ -82,40 +94,51 @@ const (
 	ringInfo      = "coatcheck seal 1"
 )
 
-// NewKeyRing returns a ring of 32-byte keys, the first of which encrypts. Keys
-// that are short, all one byte or twice in the ring are refused.
+// NewKeyRing returns a ring of 32-byte keys, the first of which encrypts. Refused
+// are keys of another length, keys that were evidently not drawn at random (text,
+// repeated or counted bytes, published samples), and the same key twice.
 func NewKeyRing(keys ...[]byte) (*KeyRing, error) {
-	if len(keys) == 0 {
-		return nil, errors.New("tokencache: a key ring needs a key")
-	}
-	r := &KeyRing{}
-	for i, k := range keys {
-		if err := checkKey(k); err != nil {
-			return nil, fmt.Errorf("tokencache: key %d: %w", i+1, err)
-		}
-		rk := ringKey{id: ringKeyID(k), secret: append([]byte(nil), k...)}
-		if r.find(rk.id[:]) != nil {
-			return nil, fmt.Errorf("tokencache: key %d is in the ring already", i+1)
-		}
-		r.keys = append(r.keys, rk)
+	r, err := makeRing(keys, nil)
+	if err != nil {
+		return nil, fmt.Errorf("tokencache: %w", err)
 	}
 	return r, nil
 }
 
-func checkKey(k []byte) error {
-	if len(k) != KeySize {
-		return fmt.Errorf("a key has %d bytes, this one %d", KeySize, len(k))
+func makeRing(keys [][]byte, revoked []sealKeyID) (*KeyRing, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("a key ring needs a key")
 	}
-	for _, b := range k {
-		if b != k[0] {
-			return nil
+	r := &KeyRing{revoked: revoked}
+	for i, k := range keys {
+		if err := checkKey(k); err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
+		id := ringKeyID(k)
+		switch {
+		case r.find(id[:]) != nil:
+			return nil, fmt.Errorf("key %d is in the ring already", i+1)
+		case r.isRevoked(id[:]): // an old key set that was brought back, or the wrong ID
+			return nil, fmt.Errorf("key %d, of the ID %x, is revoked: drop the key", i+1, id)
+		}
+		r.keys = append(r.keys, ringKey{id: id, secret: append([]byte(nil), k...)})
 	}
-	return errors.New("the key is one byte repeated: draw it at random")
+	return r, nil
 }
 
-// ringKeyID names a key without telling anything about it.
-func ringKeyID(key []byte) (id [4]byte) {
+// IDs returns the IDs of the keys, in the order of the ring: for logs, and for
+// the list of revoked keys in a key set ([LoadKeys]). An ID is the first 4 bytes
+// of the HMAC-SHA256, under the key, of "coatcheck key id 1", in 8 lower-case
+// hexadecimal digits. It tells nothing about the key.
+func (r *KeyRing) IDs() []string {
+	ids := make([]string, len(r.keys))
+	for i := range r.keys {
+		ids[i] = hex.EncodeToString(r.keys[i].id[:])
+	}
+	return ids
+}
+
+func ringKeyID(key []byte) (id sealKeyID) {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("coatcheck key id 1"))
 	copy(id[:], h.Sum(nil))
@@ -131,6 +154,20 @@ func (r *KeyRing) find(id []byte) []byte {
 	return nil
 }
 
+func (r *KeyRing) isRevoked(id []byte) bool {
+	return slices.ContainsFunc(r.revoked, func(other sealKeyID) bool { return string(other[:]) == string(id) })
+}
+
+// outdated tells whether the ciphertext was made with another key than the one
+// that encrypts now, so that it should be encrypted anew.
+func (r *KeyRing) outdated(ciphertext []byte) bool {
+	return isRingFormat(ciphertext) && string(ciphertext[2:ringSaltAt]) != string(r.keys[0].id[:])
+}
+
+func isRingFormat(ciphertext []byte) bool {
+	return len(ciphertext) >= ringHeader && ciphertext[0] == ringFormat && ciphertext[1] == ringAlgorithm
+}
+
 // Encrypt encrypts with the first key of the ring.
 func (r *KeyRing) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	out := make([]byte, ringHeader, ringHeader+12+len(plaintext)+16)
@@ -144,16 +181,28 @@ func (r *KeyRing) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	return gcm.Seal(out, nil, plaintext, ringData(out, associatedData)), nil // #nosec G407 -- this AEAD draws its nonce itself
 }
 
-var errOpen = errors.New("tokencache: the ciphertext does not open")
+// ringError tells why a ciphertext does not open.
+type ringError struct {
+	reason string // a constant of unreadable.go
+	key    string // the ID of the key that it names, if that is the reason
+}
+
+func (e *ringError) Error() string {
+	return strings.TrimRight("tokencache: the ciphertext does not open: "+e.reason+" "+e.key, " ")
+}
 
 // Decrypt decrypts with the key that the ciphertext names.
 func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
-	if len(ciphertext) < ringHeader || ciphertext[0] != ringFormat || ciphertext[1] != ringAlgorithm {
-		return nil, errOpen
+	if !isRingFormat(ciphertext) {
+		return nil, &ringError{reason: reasonFormat}
 	}
-	secret := r.find(ciphertext[2:ringSaltAt])
-	if secret == nil {
-		return nil, errors.New("tokencache: the ciphertext was made with a key that is not in the ring")
+	id := ciphertext[2:ringSaltAt]
+	secret := r.find(id)
+	switch {
+	case r.isRevoked(id):
+		return nil, &ringError{reason: reasonRevokedKey, key: hex.EncodeToString(id)}
+	case secret == nil:
+		return nil, &ringError{reason: reasonUnknownKey, key: hex.EncodeToString(id)}
 	}
 	header, body := ciphertext[:ringHeader], ciphertext[ringHeader:]
 	gcm, err := ringCipher(secret, header[ringSaltAt:])
@@ -162,7 +211,7 @@ func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	}
 	plain, err := gcm.Open(nil, nil, body, ringData(header, associatedData))
 	if err != nil {
-		return nil, errOpen
+		return nil, &ringError{reason: reasonAltered}
 	}
 	return plain, nil
 }

@@ -50,13 +50,19 @@ func (s *sealer) seal(name Name, v Version, plain []byte) ([]byte, error) {
 }
 
 // open returns the plaintext. A plaintext record is refused where there are
-// keys: accepting it would let anyone who writes to the backend plant one.
+// keys: accepting it would let anyone who writes to the backend plant one. The
+// error is an [*unreadableError], or wraps [ErrUnavailable].
 func (s *sealer) open(name Name, r Record) ([]byte, error) {
 	b := r.Sealed
-	if len(b) < envelopeHeader || b[0] != 'C' || b[1] != 'C' || b[2] != envelopeFormat || b[3] != s.protection() {
-		return nil, ErrUnreadable
+	if len(b) < envelopeHeader || b[0] != 'C' || b[1] != 'C' || b[2] != envelopeFormat || b[3] > protectionAEAD {
+		return nil, &unreadableError{reason: reasonFormat}
 	}
-	if s.aead == nil {
+	switch {
+	case b[3] == protectionNone && s.aead != nil:
+		return nil, &unreadableError{reason: reasonPlaintext}
+	case b[3] == protectionAEAD && s.aead == nil:
+		return nil, &unreadableError{reason: reasonSealed}
+	case s.aead == nil:
 		return b[envelopeHeader:], nil
 	}
 	plain, err := s.aead.Decrypt(b[envelopeHeader:], s.associated(b[:envelopeHeader], name, r.Version))
@@ -64,9 +70,16 @@ func (s *sealer) open(name Name, r Record) ([]byte, error) {
 	case errors.Is(err, ErrUnavailable):
 		return nil, err
 	case err != nil:
-		return nil, ErrUnreadable // the cause may come from a foreign AEAD: do not repeat it
+		return nil, whyUnreadable(err)
 	}
 	return plain, nil
+}
+
+// outdated tells whether a record was sealed with another key than the one that
+// seals now. It never is where a foreign AEAD or nothing seals.
+func (s *sealer) outdated(sealed []byte) bool {
+	ring, ok := s.aead.(*KeyRing)
+	return ok && len(sealed) > envelopeHeader && sealed[3] == protectionAEAD && ring.outdated(sealed[envelopeHeader:])
 }
 
 func (s *sealer) associated(header []byte, name Name, v Version) []byte {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -28,6 +29,10 @@ type Cache struct {
 	locks    keyedLocks         // one spender of a partition's refresh token
 	refusals *refusals
 	down     downtime
+	unsaved  unsaved
+
+	upkeeping *semaphore.Weighted
+	byHooks   *hookStore // nil if there is a provider
 
 	watching sync.WaitGroup
 	work     sync.WaitGroup // flights, which outlive their requests
@@ -40,12 +45,13 @@ type Cache struct {
 // names. A nil *Options means the defaults. If the provider tells of changes
 // ([Capabilities].Watcher), New starts a goroutine that listens; Close ends it.
 //
-// It fails if the namespace is incomplete, an option is out of range, or the
-// provider is not in-process and there are no keys to encrypt with.
+// With a nil provider the hooks BeforeAccess and AfterAccess are the
+// persistence; see [Hook].
+//
+// It fails if the namespace is incomplete, an option is out of range, the
+// provider is not in-process and there are no keys to encrypt with, or there is
+// neither a provider nor hooks.
 func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
-	if provider == nil {
-		return nil, errors.New("tokencache: the provider is nil")
-	}
 	opts, err := options.withDefaults()
 	if err != nil {
 		return nil, err
@@ -53,24 +59,41 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	if err := ns.check(); err != nil {
 		return nil, err
 	}
+	c := &Cache{ns: ns, opts: opts, hooks: opts.hooks()}
+	if provider == nil {
+		if provider, err = c.persistByHooks(); err != nil {
+			return nil, err
+		}
+	}
 	caps := provider.Capabilities()
 	keys, err := opts.keys(caps.InProcess)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{
-		ns:       ns,
-		opts:     opts,
-		hooks:    hooks{before: opts.BeforeAccess, write: opts.BeforeWrite, after: opts.AfterAccess},
-		names:    namer{key: keys.Names, ns: ns},
-		store:    store{provider: provider, caps: caps, timeout: opts.providerTimeout(caps.InProcess), sealer: sealer{aead: keys.Seal, ns: ns}},
-		refusals: newRefusals(),
-	}
+	c.names = namer{key: keys.Names, ns: ns}
+	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
+	c.store.calls = newCaller(opts.providerTimeout(caps.InProcess), caps.InProcess, c.tellOutage)
+	c.refusals = newRefusals()
+	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
 		return nil, err
 	}
+	c.l1.off = c.hooks.persist
 	c.watch()
 	return c, nil
+}
+
+// persistByHooks makes the hooks the persistence.
+func (c *Cache) persistByHooks() (Provider, error) {
+	switch {
+	case c.hooks.before == nil || c.hooks.after == nil:
+		return nil, errHooksPersist
+	case c.opts.Keys != nil:
+		return nil, errKeysWithHooks
+	}
+	c.hooks.persist = true
+	c.byHooks = newHookStore(&c.hooks)
+	return c.byHooks, nil
 }
 
 // keys returns the keys to use: the given ones, or the fixed name key and no
@@ -109,8 +132,9 @@ func (c *Cache) Partition(key Key) *Partition {
 }
 
 // Close stops listening for changes and waits for the refreshes that are
-// still running, until ctx ends; it then returns ctx.Err() and can be called
-// again. Uses of the cache after Close still read, but do not refresh.
+// still running, and for what could not be stored yet, until ctx ends; it then
+// returns ctx.Err() and can be called again. Uses of the cache after Close still
+// read, but do not refresh.
 func (c *Cache) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -120,6 +144,7 @@ func (c *Cache) Close(ctx context.Context) error {
 	go func() {
 		c.work.Wait()
 		c.watching.Wait()
+		c.store.calls.drained(ctx)
 		close(done)
 	}()
 	select {
@@ -129,6 +154,9 @@ func (c *Cache) Close(ctx context.Context) error {
 	}
 	c.l1.close()
 	c.refusals.close()
+	if c.byHooks != nil {
+		c.byHooks.close()
+	}
 	return nil
 }
 
@@ -156,7 +184,7 @@ func (c *Cache) watch() {
 	}
 	c.watching.Go(func() {
 		for ctx.Err() == nil {
-			_ = w.Watch(ctx, c.l1.changed)
+			_ = w.Watch(ctx, c.changed)
 			sleep(ctx, time.Second) // a watcher that gives up is asked again
 		}
 	})

@@ -7,9 +7,9 @@ import "context"
 // [Options.L1MaxAge]). Refresh and ID tokens stay. Use it when the user's rights
 // have changed. Errors are those of Token.
 func (p *Partition) Expire(ctx context.Context) (err error) {
-	access, err := p.cache.hooks.begin(ctx, p, nil)
+	ctx, access, err := p.begin(ctx, nil)
 	var saved *state
-	defer func() { p.cache.hooks.end(ctx, access, saved.snapshot(), SourceNone, err) }()
+	defer func() { p.end(ctx, access, saved.snapshot(), SourceNone, err) }()
 	if err != nil {
 		return err
 	}
@@ -17,7 +17,7 @@ func (p *Partition) Expire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	saved, err = p.commit(ctx, access, st, func(now *state) (meta, *document, error) {
+	saved, err = p.commit(ctx, saveTimeout, access, st, func(now *state) (meta, *document, error) {
 		if now = p.guard(now); now.err != nil {
 			return meta{}, nil, now.err
 		}

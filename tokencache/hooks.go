@@ -22,6 +22,23 @@ import (
 //     sign in again.
 //   - An error from AfterAccess is dropped.
 //
+// # Hooks as the persistence
+//
+// Without a provider ([New]) the hooks are the persistence. BeforeAccess reads:
+// it fills the Tokens of its Access with [Tokens.Deserialize], and leaves them
+// empty if nothing is stored under SuggestedKey. AfterAccess writes: if
+// HasStateChanged, it stores what [Tokens.Serialize] gives until SuggestedExpiry,
+// or, if HasTokens is false, deletes what is stored. What is serialized is not
+// encrypted, and is the application's to protect.
+//
+// Every access reads again, also inside a refresh; nothing is kept in memory.
+// In one process, saves do not overwrite each other; among processes the last
+// writer wins, there are no leases, and signing out everywhere reaches the
+// account's own partition only. An error from BeforeAccess fails the access with
+// [ErrUnavailable]; AfterAccess then runs with the error, and nothing changed. An
+// error from AfterAccess never withdraws a token that was obtained: the write is
+// tried again, in the background too.
+//
 // A hook that panics, panics in the caller of the cache.
 type Hook func(context.Context, *Access) error
 
@@ -60,23 +77,34 @@ type Access struct {
 	// Err is why the access failed, or why what was obtained could not be
 	// stored; nil in BeforeAccess.
 	Err error
-	// Tokens are the contents; nil where they are not known.
+	// Tokens are the contents; nil where they are not known. In BeforeAccess
+	// without a provider they are empty, for Deserialize to fill.
 	Tokens *Tokens
 
 	started time.Time
+	written bool // AfterAccess was called already, to write
 }
 
 // hooks runs the hooks of a cache. Without any it costs nothing.
 type hooks struct {
 	before, write, after Hook
+	// persist tells that the hooks are the persistence: hookStore calls before
+	// and after where it reads and writes.
+	persist bool
+}
+
+func (o *Options) hooks() hooks {
+	return hooks{before: o.BeforeAccess, write: o.BeforeWrite, after: o.AfterAccess}
 }
 
 func (h *hooks) any() bool { return h.before != nil || h.write != nil || h.after != nil }
 
-// begin announces an access. It returns nil if nobody listens.
-func (h *hooks) begin(ctx context.Context, p *Partition, req *Request) (*Access, error) {
+// begin announces an access. It returns no Access if nobody listens. The context
+// is for the rest of the access.
+func (p *Partition) begin(ctx context.Context, req *Request) (context.Context, *Access, error) {
+	h := &p.cache.hooks
 	if !h.any() {
-		return nil, nil //nolint:nilnil // a nil Access is "nobody listens"; every method takes it
+		return ctx, nil, nil
 	}
 	a := &Access{
 		ClientID:         p.cache.ns.ClientID,
@@ -92,10 +120,13 @@ func (h *hooks) begin(ctx context.Context, p *Partition, req *Request) (*Access,
 	if name, err := p.storageName(); err == nil {
 		a.SuggestedKey = name.Partition
 	}
-	if h.before == nil {
-		return a, nil
+	if h.persist {
+		return withAccess(ctx, a), a, nil
 	}
-	return a, unavailable("BeforeAccess", h.before(ctx, a))
+	if h.before == nil {
+		return ctx, a, nil
+	}
+	return ctx, a, unavailable("BeforeAccess", h.before(ctx, a))
 }
 
 // writing announces a save of the snapshot, nil for a removal.
@@ -115,14 +146,18 @@ func (h *hooks) writing(ctx context.Context, a *Access, s *snapshot, expires tim
 }
 
 // end tells how the access went.
-func (h *hooks) end(ctx context.Context, a *Access, s *snapshot, source Source, err error) {
-	if a == nil || h.after == nil {
+func (p *Partition) end(ctx context.Context, a *Access, s *snapshot, source Source, err error) {
+	h := &p.cache.hooks
+	if a == nil || h.after == nil || a.written {
 		return
 	}
 	if err != nil {
 		a.HasStateChanged = false // it was about to be
 	}
-	if s != nil {
+	switch {
+	case s != nil && h.persist: // what was read stays shown, as it can be written back
+		a.HasTokens = s.usable(a.ClientID, a.Account, time.Now())
+	case s != nil:
 		a.show(s)
 	}
 	a.Source, a.Err, a.Duration = source, err, time.Since(a.started)

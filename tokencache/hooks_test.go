@@ -107,7 +107,7 @@ func TestHooksMembers(t *testing.T) {
 	if strings.Contains(after.SuggestedKey, account) {
 		t.Error("the suggested key shows the account")
 	}
-	if left := time.Until(after.SuggestedExpiry); left < 13*24*time.Hour || left > 14*24*time.Hour {
+	if left := time.Until(after.SuggestedExpiry); left < 13*24*time.Hour || left > 15*24*time.Hour {
 		t.Errorf("the suggested expiry is %v away, want the idle timeout", left)
 	}
 	for _, s := range r.seen {

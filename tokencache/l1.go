@@ -17,6 +17,7 @@ import (
 type l1 struct {
 	cache   *otter.Cache[keyID, *state]
 	maxAge  time.Duration
+	off     bool // nothing is kept: hooks persist, and each access reads again
 	seed    maphash.Seed
 	stripes [256]stripe
 
@@ -106,6 +107,9 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 }
 
 func (l *l1) put(id keyID, st *state) {
+	if l.off {
+		return
+	}
 	l.mu.Lock()
 	l.byName[st.name.Partition] = named{id, st}
 	l.mu.Unlock()
@@ -124,22 +128,32 @@ func (l *l1) drop(name Name) {
 	}
 }
 
-// changed takes a message of the provider's watcher.
-func (l *l1) changed(c Change) {
+// own has messages of the version ignored: whoever saves it sees to L1. It
+// returns the function that ends that.
+func (l *l1) own(v Version) (over func()) {
+	l.saving.Store(v, struct{}{})
+	return func() { l.saving.Delete(v) }
+}
+
+// changed takes a message of the provider's watcher. It returns whose copy it
+// dropped, the zero keyID if there was none.
+func (l *l1) changed(c Change) keyID {
 	if c.Missed {
 		l.dropAll()
-		return
+		return keyID{}
 	}
 	if _, own := l.saving.Load(c.Version); own {
-		return
+		return keyID{}
 	}
-	if id, ok := l.idOf(c.Name); ok {
+	id, ok := l.idOf(c.Name)
+	if ok {
 		if st := l.get(id); st != nil && st.version == c.Version {
 			l.overtake(c.Name)
-			return // it is here already: our own save, told late
+			return keyID{} // it is here already: our own save, told late
 		}
 	}
 	l.drop(c.Name)
+	return id
 }
 
 // overtake keeps loads that are under way from putting what is older than what

@@ -35,6 +35,16 @@ func (p *Partition) load(ctx context.Context) (*state, Source, error) {
 	if err != nil {
 		return nil, SourceNone, err
 	}
+	if e := p.cache.unsaved.get(p.key.id); e != nil {
+		return p.guard(e.st), SourceL1, nil
+	}
+	if p.cache.hooks.persist { // each access reads for itself, through its own hook
+		st, err := p.loadRecord(ctx, name)
+		if err != nil {
+			return nil, SourceNone, err
+		}
+		return p.guard(st), SourceProvider, nil
+	}
 	if l, ok := p.remembered(name); ok {
 		return p.guard(l.state), SourceL1, nil
 	}
@@ -92,11 +102,16 @@ func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
 		return l, nil
 	}
 	l.epoch = p.cache.l1.epoch(name)
-	if l.state, err = p.cache.store.load(ctx, name); err != nil {
+	if l.state, err = p.loadRecord(ctx, name); err != nil {
 		return loaded{}, err
+	}
+	if e := p.cache.unsaved.get(p.key.id); e != nil {
+		l.state = e.st // it came meanwhile, and is newer than what is stored
+		return l, nil
 	}
 	p.cache.l1.keep(p.key.id, l.state, l.epoch)
 	p.remember(l)
+	p.upkeep(ctx, l.state)
 	return l, nil
 }
 

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -20,6 +21,12 @@ type Options struct {
 	BeforeAccess Hook
 	BeforeWrite  Hook
 	AfterAccess  Hook
+
+	// Events, unless nil, is told of everything that happens: see [Event], and
+	// [LogEvents] for one that writes a log. It is called by those whom it
+	// happens to, several at once, and by background work; it must be quick, must
+	// not call the cache, and a panic in it is its caller's, or the program's.
+	Events func(context.Context, Event)
 
 	// RefreshMargin is how long before its expiry an access token is
 	// refreshed, and at most a quarter of the token's lifetime. Within the
@@ -97,6 +104,18 @@ const (
 	// leaseTTL is how long a machine that dies keeps others waiting. The lease
 	// is renewed at a third of it.
 	leaseTTL = 10 * time.Second
+	// leaseAttempts bounds how often a refresh starts over whose lease was lost
+	// before it could spend anything.
+	leaseAttempts = 3
+	// flightSaveTimeout bounds how long a caller waits for a new token to be
+	// stored, with retries. It is then kept and stored later.
+	flightSaveTimeout = time.Second
+	// unsavedRetry is the pause between attempts to store what is kept.
+	unsavedRetry = 150 * time.Millisecond
+	// breakerFailures in a row make the provider's calls fail at once, but for
+	// one every breakerRest.
+	breakerFailures = 5
+	breakerRest     = 200 * time.Millisecond
 	// leasePoll is how often a machine looks whether another has finished; each
 	// wait is drawn from half to one and a half times it.
 	leasePoll = 40 * time.Millisecond

@@ -71,16 +71,19 @@ func (p *Partition) Key() Key { return p.key }
 func (p *Partition) Token(ctx context.Context, req Request, server Server) (Token, error) {
 	req.Scopes = splitScopes(req.Scopes)
 	if !p.cache.hooks.any() {
-		if tok, ok := p.hit(&req); ok {
+		if tok, ok := p.hit(ctx, &req); ok {
 			return tok, nil
 		}
 	}
 	for attempt := 0; ; attempt++ {
 		tok, fresh, err := p.lookup(ctx, &req)
 		switch {
-		case err != nil:
+		case err != nil && (server == nil || !p.selfSufficient(err)):
 			return Token{}, err
-		case fresh == isFresh, fresh == isStale && (server == nil || p.cache.down.lasts(time.Now())):
+		case fresh == isFresh, fresh == isStale && server == nil:
+			return tok, nil
+		case fresh == isStale && p.cache.down.lasts(time.Now()):
+			p.tell(ctx, Event{Kind: EventDegraded, Detail: detailStale, Source: tok.Source})
 			return tok, nil
 		case server == nil:
 			return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)
@@ -93,23 +96,29 @@ func (p *Partition) Token(ctx context.Context, req Request, server Server) (Toke
 }
 
 // hit answers from L1 and touches nothing else.
-func (p *Partition) hit(req *Request) (Token, bool) {
+func (p *Partition) hit(ctx context.Context, req *Request) (Token, bool) {
 	st := p.cache.l1.get(p.key.id)
 	if st == nil || !p.opens(st) {
 		return Token{}, false
 	}
 	q := p.query(req)
 	tok, fresh, err := st.snap.find(&q, time.Now())
+	if err != nil || fresh != isFresh {
+		return Token{}, false
+	}
 	tok.Source = SourceL1
-	return tok, err == nil && fresh == isFresh
+	if p.cache.opts.Events != nil {
+		p.tell(ctx, Event{Kind: EventHit, Source: SourceL1, Partition: shortName(st.name)})
+	}
+	return tok, true
 }
 
 // lookup finds a cached token, with the hooks around it. Finding none is not an
 // error where the server may still be asked.
 func (p *Partition) lookup(ctx context.Context, req *Request) (tok Token, fresh freshness, err error) {
-	access, err := p.cache.hooks.begin(ctx, p, req)
+	ctx, access, err := p.begin(ctx, req)
 	var st *state
-	defer func() { p.cache.hooks.end(ctx, access, st.snapshot(), tok.Source, err) }()
+	defer func() { p.end(ctx, access, st.snapshot(), tok.Source, err) }()
 	if err != nil {
 		return Token{}, isNone, err
 	}
@@ -131,7 +140,19 @@ func (p *Partition) lookup(ctx context.Context, req *Request) (tok Token, fresh 
 	if fresh != isNone {
 		tok.Source = source
 	}
+	p.tell(ctx, found(tok, fresh))
 	return tok, fresh, nil
+}
+
+// found is the event of a lookup.
+func found(tok Token, fresh freshness) Event {
+	switch fresh {
+	case isFresh:
+		return Event{Kind: EventHit, Source: tok.Source}
+	case isStale:
+		return Event{Kind: EventMiss, Detail: detailStale, Source: tok.Source}
+	}
+	return Event{Kind: EventMiss, Detail: detailNone}
 }
 
 // renewable tells whether a refresh may fill a partition without tokens: one
@@ -170,9 +191,9 @@ func (p *Partition) Tokens(ctx context.Context) (*Tokens, error) {
 
 // snapshot loads the partition, with the hooks around it.
 func (p *Partition) snapshot(ctx context.Context) (s *snapshot, err error) {
-	access, err := p.cache.hooks.begin(ctx, p, nil)
+	ctx, access, err := p.begin(ctx, nil)
 	source := SourceNone
-	defer func() { p.cache.hooks.end(ctx, access, s, source, err) }()
+	defer func() { p.end(ctx, access, s, source, err) }()
 	if err != nil {
 		return nil, err
 	}

@@ -17,15 +17,21 @@ type errMoved struct{ now *state }
 func (*errMoved) Error() string { return "tokencache: the partition changed" }
 
 // commit saves what next makes of the state, on a context that outlives the
-// request. It returns the new state; its error is next's, ErrTooLarge, a hook's,
-// ErrUnavailable or ErrConflict when there was no end of them.
-func (p *Partition) commit(ctx context.Context, a *Access, st *state, next changeFunc) (*state, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+// request, for at most the patience given. It returns the new state; its error is
+// next's, ErrTooLarge, a hook's, ErrUnavailable or ErrConflict when there was no
+// end of them.
+func (p *Partition) commit(
+	ctx context.Context, patience time.Duration, a *Access, st *state, next changeFunc,
+) (*state, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	for range saveAttempts {
+	for attempt := range saveAttempts {
 		saved, err := p.commitOnce(ctx, a, st, next)
 		var moved *errMoved
 		if !errors.As(err, &moved) {
+			if err == nil && attempt > 0 {
+				p.tell(ctx, Event{Kind: EventMerge})
+			}
 			return saved, ownDeadline(err)
 		}
 		st = moved.now
@@ -72,9 +78,9 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state) error {
 	c := p.cache
 	epoch := c.l1.epoch(st.name)
-	c.l1.saving.Store(rec.Version, struct{}{})
-	defer c.l1.saving.Delete(rec.Version)
-	err := patiently(ctx, func() error { return c.store.swap(ctx, st, rec) })
+	over := c.l1.own(rec.Version)
+	defer over()
+	err := patiently(ctx, func() error { return p.swap(ctx, st, rec) })
 	if err != nil {
 		c.l1.drop(st.name)
 		return err
@@ -83,6 +89,25 @@ func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state
 		p.remember(loaded{state: saved, epoch: epoch})
 	}
 	return nil
+}
+
+// swap saves the record over the state st, and no other: the error is errMoved
+// if another is stored. It can be repeated after an error of the backend, as the
+// record has its version already: if that is stored, it was applied, and only
+// the reply was lost.
+func (p *Partition) swap(ctx context.Context, st *state, r Record) error {
+	began := time.Now()
+	err := p.cache.store.save(ctx, st.name, r, st.condition())
+	p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began), Err: err})
+	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {
+		return err
+	}
+	now, err := p.loadRecord(ctx, st.name)
+	if err == nil && (!now.found || now.version != r.Version) {
+		p.tell(ctx, Event{Kind: EventConflict})
+		return &errMoved{now: now}
+	}
+	return err
 }
 
 // expiry is when the partition vanishes if it is not saved again.
@@ -96,11 +121,7 @@ func (p *Partition) expiry(s *snapshot, now time.Time) time.Time {
 	case kindAssertion:
 		return p.key.ends
 	}
-	idle := now.Add(p.cache.opts.IdleTimeout)
-	if !s.end.IsZero() && s.end.Before(idle) {
-		return s.end
-	}
-	return idle
+	return p.idleEnd(s, now)
 }
 
 // freshMeta is that of a partition that begins now.

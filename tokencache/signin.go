@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -41,8 +42,11 @@ func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Gran
 }
 
 func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) (saved *state, err error) {
-	access, err := p.cache.hooks.begin(ctx, p, nil)
-	defer func() { p.cache.hooks.end(ctx, access, saved.snapshot(), SourceServer, err) }()
+	ctx, access, err := p.begin(ctx, nil)
+	defer func() {
+		p.end(ctx, access, saved.snapshot(), SourceServer, err)
+		p.tell(ctx, Event{Kind: EventSignIn, Source: SourceServer, Duration: time.Since(started), Err: err})
+	}()
 	if err != nil {
 		return nil, err
 	}
@@ -50,20 +54,26 @@ func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	return p.commit(ctx, access, st, func(now *state) (meta, *document, error) {
+	return p.commit(ctx, saveTimeout, access, st, func(now *state) (meta, *document, error) {
 		return p.signedIn(now, &change{grant: grant, signIn: true}, started)
 	})
 }
 
-// currentPatiently loads the partition, and tries for as long as a save would:
-// by now the server has issued the tokens.
+// currentPatiently loads the partition, and tries again for a while: by now the
+// server has issued the tokens.
 func (p *Partition) currentPatiently(ctx context.Context) (st *state, err error) {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	err = patiently(ctx, func() error {
 		st, err = p.current(ctx)
 		return err
 	})
+	name, nerr := p.storageName()
+	if nerr == nil && errors.Is(ownDeadline(err), ErrUnavailable) {
+		// A save may still succeed. It then only creates: what it would replace
+		// is not known.
+		return &state{name: name, err: ErrNoTokens}, nil
+	}
 	return st, ownDeadline(err)
 }
 
@@ -76,7 +86,7 @@ func (p *Partition) signedIn(now *state, c *change, started time.Time) (meta, *d
 	if now.snap != nil {
 		// A document that does not decode is replaced like one that does not open.
 		if kept, err := now.snap.document(); err == nil {
-			m.generation, doc = now.snap.generation, kept
+			m.generation, doc = cmp.Or(now.snap.generation, m.generation), kept
 		}
 	}
 	return m, doc, doc.apply(c, p.cache.writer(p.key), time.Now())

@@ -21,6 +21,7 @@ func (p *Partition) SignOut(ctx context.Context, server Server) error {
 	if errors.Is(err, errOtherSignIn) {
 		err = nil
 	}
+	p.tell(ctx, Event{Kind: EventSignOut, Err: err})
 	return errors.Join(err, revoke(ctx, server, spent))
 }
 
@@ -38,6 +39,7 @@ func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error 
 		return errors.New("tokencache: an application key cannot be signed out everywhere")
 	}
 	spent, err := p.removing(ctx, p.removeOwner)
+	p.tell(ctx, Event{Kind: EventSignOut, Detail: detailEverywhere, Err: err})
 	return errors.Join(err, revoke(ctx, server, spent))
 }
 
@@ -47,7 +49,10 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := p.cache.store.load(ctx, name)
+	if err := p.flush(ctx); err != nil {
+		return nil, err
+	}
+	st, err := p.loadRecord(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -63,20 +68,24 @@ func (p *Partition) removing(
 ) (spent []Secret, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
-	access, err := p.cache.hooks.begin(ctx, p, nil)
+	ctx, access, err := p.begin(ctx, nil)
 	var st *state
 	defer func() {
 		left := st.snapshot()
 		if err == nil {
 			left = nil
 		}
-		p.cache.hooks.end(ctx, access, left, SourceNone, err)
+		p.end(ctx, access, left, SourceNone, err)
 	}()
 	if err != nil {
 		return nil, err
 	}
-	if st, err = p.current(ctx); err != nil {
-		return nil, err
+	err = patiently(ctx, func() error {
+		st, err = p.current(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, ownDeadline(err)
 	}
 	if errors.Is(st.err, errOtherSignIn) {
 		return nil, st.err
@@ -97,16 +106,14 @@ func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret
 	}
 	now := time.Now()
 	mark := newRemoval(now)
-	err = p.cache.store.call(ctx, "mark", func(ctx context.Context) error {
+	err = p.cache.store.calls.do(ctx, "mark", func(ctx context.Context) error {
 		return owners.SetMark(ctx, own.name.Owner, mark, now.Add(tombstoneLife))
 	})
 	if err != nil {
 		return nil, err
 	}
-	var names []Name
-	listed := p.cache.store.call(ctx, "list", func(ctx context.Context) (err error) {
-		names, err = owners.List(ctx, own.name.Owner)
-		return err
+	names, listed := call(ctx, p.cache.store.calls, "list", func(ctx context.Context) ([]Name, error) {
+		return owners.List(ctx, own.name.Owner)
 	})
 	spent, err = p.bury(ctx, own)
 	errs := []error{listed, err}
@@ -134,7 +141,9 @@ func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err er
 		spent = append(spent, p.refreshTokens(st)...)
 		now := time.Now()
 		tomb := Record{Version: newRemoval(now), Mark: st.mark, Expires: now.Add(tombstoneLife)}
-		err := patiently(ctx, func() error { return p.cache.store.swap(ctx, st, tomb) })
+		over := p.cache.l1.own(tomb.Version)
+		err := patiently(ctx, func() error { return p.swap(ctx, st, tomb) })
+		over()
 		var moved *errMoved
 		if !errors.As(err, &moved) {
 			return spent, ownDeadline(err)

@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
-// store is the provider with a deadline on every call, its errors sorted, and
-// its records opened.
+// store is the provider with its records opened, and every call made through a
+// caller: bounded, and its errors sorted.
 type store struct {
 	provider Provider
 	caps     Capabilities
-	timeout  time.Duration
+	calls    *caller
 	sealer   sealer
 }
 
@@ -27,6 +25,8 @@ type state struct {
 	snap    *snapshot
 	err     error     // why snap is nil: ErrNoTokens, ErrRemoved or ErrUnreadable
 	buried  bool      // what is stored is a tombstone
+	expires time.Time // when what is stored vanishes, zero: never
+	old     bool      // it was sealed with another key than would be used now
 	lost    *snapshot // what is stored, and was removed with everything of its owner
 }
 
@@ -75,10 +75,8 @@ func (s *state) life(maxAge time.Duration) time.Duration {
 // load reads and opens the record under name. The error is ErrUnavailable or
 // the context's; a partition without tokens is a state.
 func (s *store) load(ctx context.Context, name Name) (*state, error) {
-	var rec Record
-	err := s.call(ctx, "load", func(ctx context.Context) (err error) {
-		rec, err = s.provider.Load(ctx, name)
-		return err
+	rec, err := call(ctx, s.calls, "load", func(ctx context.Context) (Record, error) {
+		return s.provider.Load(ctx, name)
 	})
 	st := &state{name: name, mark: rec.Mark}
 	switch {
@@ -86,12 +84,12 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 		st.err = ErrNoTokens
 		return st, nil
 	case errors.Is(err, ErrTooLarge): // nothing that a Cache has saved
-		st.found, st.err = true, ErrUnreadable
+		st.found, st.err = true, &unreadableError{reason: reasonTooLarge}
 		return st, nil
 	case err != nil:
 		return nil, err
 	}
-	st.found, st.version = true, rec.Version
+	st.found, st.version, st.expires = true, rec.Version, rec.Expires
 	if rec.Removed() {
 		st.err, st.buried = ErrRemoved, true
 		return st, nil
@@ -101,11 +99,14 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 		return nil, err
 	}
 	if err == nil {
-		st.snap, err = parsePlain(plain)
+		st.old = s.sealer.outdated(rec.Sealed)
+		if st.snap, err = parsePlain(plain); err != nil {
+			err = &unreadableError{reason: reasonMalformed}
+		}
 	}
 	switch {
 	case err != nil:
-		st.snap, st.err = nil, ErrUnreadable
+		st.snap, st.err = nil, err
 	case !st.snap.end.IsZero() && !time.Now().Before(st.snap.end):
 		st.snap, st.err = nil, ErrNoTokens // the backend kept it for too long
 	case st.mark != Version{} && st.mark != st.snap.mark:
@@ -119,76 +120,7 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 // save stores the record. The error is ErrConflict, ErrRemoved, ErrTooLarge,
 // ErrUnavailable or the context's; after the last two it may be stored.
 func (s *store) save(ctx context.Context, name Name, r Record, c Condition) error {
-	return s.call(ctx, "save", func(ctx context.Context) error {
+	return s.calls.do(ctx, "save", func(ctx context.Context) error {
 		return s.provider.Save(ctx, name, r, c)
 	})
-}
-
-// swap saves the record over the state st, and no other: the error is errMoved
-// if another is stored. It can be repeated after an error of the backend, as the
-// record has its version already: if that is stored, it was applied, and only
-// the reply was lost.
-func (s *store) swap(ctx context.Context, st *state, r Record) error {
-	err := s.save(ctx, st.name, r, st.condition())
-	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {
-		return err
-	}
-	now, err := s.load(ctx, st.name)
-	if err == nil && (!now.found || now.version != r.Version) {
-		return &errMoved{now: now}
-	}
-	return err
-}
-
-// call runs one provider call under its own deadline and sorts its error.
-func (s *store) call(ctx context.Context, op string, f func(context.Context) error) error {
-	own, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	err := f(own)
-	switch {
-	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrConflict),
-		errors.Is(err, ErrRemoved), errors.Is(err, ErrTooLarge), errors.Is(err, ErrBusy):
-		return err
-	case ctx.Err() != nil:
-		return ctx.Err() // the caller's end, not the backend's failure
-	}
-	return unavailable(op, err)
-}
-
-// patiently repeats what a backend did not answer to, until ctx ends.
-func patiently(ctx context.Context, f func() error) error {
-	for {
-		err := f()
-		if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
-			return err
-		}
-		sleep(ctx, 100*time.Millisecond)
-	}
-}
-
-// ownDeadline reports the end of a context that only its own deadline ends: the
-// backend took too long, and nobody cancelled anything.
-func ownDeadline(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
-		return fmt.Errorf("%w: no answer in time", ErrUnavailable)
-	}
-	return err
-}
-
-// unavailable wraps an error as ErrUnavailable, nil as nil.
-func unavailable(op string, err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
-}
-
-// sleep waits for half to one and a half times d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d/2 + rand.N(d)) // #nosec G404 -- jitter, not a secret
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -11,6 +11,8 @@ const (
 	reasonUnknownKey = "unknown key"                    // lost, or not yet given to this machine
 	reasonRevokedKey = "revoked key"
 	reasonAltered    = "altered or moved" // or an older record under a newer version
+	reasonTooLarge   = "too large"        // larger than anything that is saved
+	reasonMalformed  = "malformed"        // what was sealed is no partition
 	reasonForeign    = "does not open"    // says an AEAD that is no KeyRing
 )
 

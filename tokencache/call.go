@@ -1,0 +1,191 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// caller makes the calls to a provider. Each has a deadline of its own, which
+// also ends calls of a driver that does not look at its context. After several
+// failures in a row it asks no more for a moment, so that requests need not wait
+// to learn what others have learnt, and then lets one call find out.
+type caller struct {
+	timeout time.Duration
+	// inProcess calls are not left alone at the deadline: nothing but a bug or
+	// a busy processor makes them late, and a goroutine for each costs more than
+	// the call.
+	inProcess bool
+	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
+	deaf      atomic.Int64 // calls that were left alone and still run
+}
+
+// maxDeaf bounds the calls that go on after their deadline.
+const maxDeaf = 1024
+
+func newCaller(timeout time.Duration, inProcess bool, changed func(down bool)) *caller {
+	return &caller{
+		timeout:   timeout,
+		inProcess: inProcess,
+		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+			Timeout:     breakerRest,
+			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerFailures },
+			// Only what could not be answered is a failure: a miss, a conflict
+			// and a refusal are answers, and whoever left says nothing.
+			IsSuccessful: func(err error) bool { return !errors.Is(err, ErrUnavailable) },
+			IsExcluded:   func(err error) bool { return errors.Is(err, errCallerLeft) },
+			OnStateChange: func(_ string, from, to gobreaker.State) {
+				switch {
+				case to == gobreaker.StateClosed:
+					changed(false)
+				case from == gobreaker.StateClosed:
+					changed(true)
+				}
+			},
+		}),
+	}
+}
+
+// errCallerLeft marks a call whose caller did not wait for its answer.
+var errCallerLeft = errors.New("the caller has left")
+
+// do makes a call that answers with an error alone.
+func (c *caller) do(ctx context.Context, op string, f func(context.Context) error) error {
+	_, err := call(ctx, c, op, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
+	return err
+}
+
+// call makes a call under its own deadline and sorts its error: one of the
+// contract's, ErrUnavailable, or the end of ctx.
+func call[T any](ctx context.Context, c *caller, op string, f func(context.Context) (T, error)) (T, error) {
+	return callOr(ctx, c, op, f, nil)
+}
+
+// callOr is call for what must be given back if it comes when nobody waits any
+// more.
+func callOr[T any](
+	ctx context.Context, c *caller, op string, f func(context.Context) (T, error), late func(T),
+) (answer T, err error) {
+	report, refused := c.breaker.Allow()
+	if refused != nil || c.deaf.Load() >= maxDeaf {
+		if report != nil {
+			report(errCallerLeft)
+		}
+		return answer, fmt.Errorf("%w: %s: it has not answered for a moment, and is not asked", ErrUnavailable, op)
+	}
+	outcome := errCallerLeft // of a call that panics
+	defer func() { report(outcome) }()
+	own, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if c.inProcess {
+		answer, err = f(own)
+	} else {
+		answer, err = bounded(own, c, f, late)
+	}
+	switch {
+	case isAnswer(err):
+		outcome = err
+	case ctx.Err() != nil:
+		err = ctx.Err() // the caller's end, not the backend's failure
+	default:
+		err = unavailable(op, err)
+		outcome = err
+	}
+	return answer, err
+}
+
+// isAnswer tells whether the error is one that the contract names.
+func isAnswer(err error) bool {
+	return err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) ||
+		errors.Is(err, ErrRemoved) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBusy)
+}
+
+// bounded runs f until ctx ends, and then leaves it alone.
+func bounded[T any](ctx context.Context, c *caller, f func(context.Context) (T, error), late func(T)) (T, error) {
+	type result struct {
+		answer   T
+		err      error
+		panicked any
+	}
+	done := make(chan result, 1)
+	var left atomic.Bool
+	go func() {
+		var r result
+		defer func() {
+			r.panicked = recover()
+			done <- r
+			if !left.CompareAndSwap(false, true) { // nobody has taken it
+				c.deaf.Add(-1)
+				if late != nil && r.err == nil && r.panicked == nil {
+					late(r.answer)
+				}
+			}
+		}()
+		r.answer, r.err = f(ctx)
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		c.deaf.Add(1)
+		if left.CompareAndSwap(false, true) {
+			return r.answer, ctx.Err()
+		}
+		c.deaf.Add(-1) // it came at the same moment
+		r = <-done
+	}
+	if r.panicked != nil {
+		panic(r.panicked) // in its caller, where it can be recovered
+	}
+	return r.answer, r.err
+}
+
+// drained waits until the calls that were left alone have ended.
+func (c *caller) drained(ctx context.Context) {
+	for c.deaf.Load() > 0 && ctx.Err() == nil {
+		sleep(ctx, 10*time.Millisecond)
+	}
+}
+
+// patiently repeats what a backend did not answer to, until ctx ends.
+func patiently(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+// ownDeadline reports the end of a context that only its own deadline ends: the
+// backend took too long, and nobody cancelled anything.
+func ownDeadline(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: no answer in time", ErrUnavailable)
+	}
+	return err
+}
+
+// unavailable wraps an error as ErrUnavailable, nil as nil.
+func unavailable(op string, err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
+}
+
+// sleep waits for half to one and a half times d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d/2 + rand.N(d)) // #nosec G404 -- jitter, not a secret
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,185 @@
+package tokencache
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Event is one thing that happened inside a [Cache], for logs, metrics and
+// alarms. It holds no secret, and prints none.
+type Event struct {
+	// Kind is what happened.
+	Kind EventKind
+	// Detail is one of the words that the kind's comment lists; "" if it lists
+	// none.
+	Detail string
+	// Key is the key of the partition, the zero Key where it is not known. It
+	// prints without the account that it holds.
+	Key Key
+	// Partition is the beginning of the partition's storage name: the same on
+	// every machine, and telling nothing of the account. "" if the event is not
+	// about one partition.
+	Partition string
+	// CorrelationID is that of [Access], "" for what no request asked for.
+	CorrelationID string
+	// Source tells where an answer came from, where there is one.
+	Source Source
+	// Duration is how long it took, zero for what takes no time.
+	Duration time.Duration
+	// Err is why it failed, nil if it did not.
+	Err error
+}
+
+// EventKind is what an [Event] tells of.
+type EventKind string
+
+// The kinds of events.
+const (
+	// EventHit: a request was answered with a cached token (Source: l1 or
+	// provider).
+	EventHit EventKind = "hit"
+	// EventMiss: nothing cached answers a request. Detail: "none", or "stale" if
+	// a token is valid but about to expire.
+	EventMiss EventKind = "miss"
+	// EventLoad: the provider was asked for a partition. Err is why it could not
+	// answer, or why the partition has no tokens.
+	EventLoad EventKind = "load"
+	// EventSave: the provider was told to store or remove a partition.
+	EventSave EventKind = "save"
+	// EventConflict: a save found that another had come first.
+	EventConflict EventKind = "conflict"
+	// EventMerge: after conflicts, this writer's changes were stored together
+	// with the other's.
+	EventMerge EventKind = "merge"
+	// EventRefresh: the authorization server was asked for a token.
+	EventRefresh EventKind = "refresh"
+	// EventWait: somebody waited for another's work. Detail: "flight" (the same
+	// request in this process), "process" (another request of the partition), or
+	// "lease" (another machine).
+	EventWait EventKind = "wait"
+	// EventLease: a refresh asked for the lease. Detail: "acquired"; "busy",
+	// another machine holds it; "failed", the provider could not tell, or could
+	// not renew it; "lost", it ran out before it was renewed; "none", the provider
+	// has no leases.
+	EventLease EventKind = "lease"
+	// EventInvalidation: the provider told of changes by others, and copies in
+	// this process were dropped. Detail: "changed" for one partition, "missed" for
+	// all, because messages may have been lost.
+	EventInvalidation EventKind = "invalidation"
+	// EventUnreadable: a stored record does not open. It is a security event:
+	// the key is missing, or somebody has written to the backend. Detail says why
+	// in a few words.
+	EventUnreadable EventKind = "unreadable"
+	// EventDegraded: a request was answered, though not as it should be. Detail:
+	// "stale", with a token about to expire, as the authorization server does not
+	// answer; "unsaved", with a new token that could not be stored yet; "alone",
+	// with a token that was obtained without asking the provider.
+	EventDegraded EventKind = "degraded"
+	// EventUnsaved: what became of tokens that could not be stored at once.
+	// Detail: "kept" in this process, and tried again; "saved"; "dropped", Err
+	// telling why: the user has signed out, or too many are kept already.
+	EventUnsaved EventKind = "unsaved"
+	// EventOutage: the provider failed several times in a row. Detail: "began",
+	// and it is only asked now and then; "over".
+	EventOutage EventKind = "outage"
+	// EventUpkeep: a partition in use was kept alive. Detail: "touched", its
+	// expiry was moved on; "resealed", it was sealed with the first key of the
+	// ring.
+	EventUpkeep EventKind = "upkeep"
+	// EventSignIn: a sign-in was stored.
+	EventSignIn EventKind = "sign-in"
+	// EventSignOut: a partition was removed. Detail: "everywhere" if all of its
+	// owner's were.
+	EventSignOut EventKind = "sign-out"
+)
+
+// The details that events have.
+const (
+	detailNone       = "none"
+	detailStale      = "stale"
+	detailFlight     = "flight"
+	detailProcess    = "process"
+	detailLease      = "lease"
+	detailAcquired   = "acquired"
+	detailBusy       = "busy"
+	detailFailed     = "failed"
+	detailLost       = "lost"
+	detailChanged    = "changed"
+	detailMissed     = "missed"
+	detailUnsaved    = "unsaved"
+	detailAlone      = "alone"
+	detailKept       = "kept"
+	detailSaved      = "saved"
+	detailDropped    = "dropped"
+	detailBegan      = "began"
+	detailOver       = "over"
+	detailTouched    = "touched"
+	detailResealed   = "resealed"
+	detailEverywhere = "everywhere"
+)
+
+// eventName is how much of a storage name an event shows: enough to tell
+// partitions apart in a log.
+const eventName = 8
+
+// LogValue is the event's fields but for the kind, as a group: what is empty is
+// left out.
+func (e Event) LogValue() slog.Value { return slog.GroupValue(e.attrs()...) }
+
+func (e Event) attrs() []slog.Attr {
+	attrs := make([]slog.Attr, 0, 8)
+	add := func(name, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(name, value))
+		}
+	}
+	add("detail", e.Detail)
+	if e.Key != (Key{}) {
+		add("key", e.Key.String())
+	}
+	add("partition", e.Partition)
+	add("correlation_id", e.CorrelationID)
+	if e.Source != SourceNone {
+		add("source", e.Source.String())
+	}
+	if e.Duration != 0 {
+		attrs = append(attrs, slog.Duration("duration", e.Duration))
+	}
+	if e.Err != nil {
+		add("error", e.Err.Error())
+	}
+	return attrs
+}
+
+// LogEvents returns a function for [Options.Events] that logs each event, its
+// kind as the message behind "tokencache: ". Unreadable records are errors,
+// what is degraded or failed warnings, what changes tokens is information, and
+// everything else is for debugging.
+func LogEvents(logger *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, e Event) {
+		level := e.level()
+		if logger.Enabled(ctx, level) {
+			logger.LogAttrs(ctx, level, "tokencache: "+string(e.Kind), e.attrs()...)
+		}
+	}
+}
+
+func (e Event) level() slog.Level {
+	switch e.Kind {
+	case EventUnreadable:
+		return slog.LevelError
+	case EventDegraded, EventUnsaved, EventOutage:
+		return slog.LevelWarn
+	case EventLease:
+		if e.Detail == detailFailed || e.Detail == detailLost {
+			return slog.LevelWarn
+		}
+	case EventRefresh, EventSignIn, EventSignOut, EventSave:
+		if e.Err != nil {
+			return slog.LevelWarn
+		}
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}

@@ -1,0 +1,69 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// tell tells of an event of this partition, if anybody listens.
+func (p *Partition) tell(ctx context.Context, e Event) {
+	listen := p.cache.opts.Events
+	if listen == nil {
+		return
+	}
+	e.Key, e.CorrelationID = p.key, p.correlation()
+	if e.Partition == "" {
+		if name, err := p.storageName(); err == nil {
+			e.Partition = shortName(name)
+		}
+	}
+	listen(ctx, e)
+}
+
+// tell tells of an event that no request asked for.
+func (c *Cache) tell(e Event) {
+	if c.opts.Events != nil {
+		c.opts.Events(context.Background(), e)
+	}
+}
+
+func shortName(n Name) string { return n.Partition[:min(eventName, len(n.Partition))] }
+
+// loadRecord loads the partition's record, and tells of it.
+func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
+	began := time.Now()
+	st, err := p.cache.store.load(ctx, name)
+	if p.cache.opts.Events == nil {
+		return st, err
+	}
+	e := Event{Kind: EventLoad, Duration: time.Since(began), Err: err}
+	if st != nil {
+		e.Source, e.Err = SourceProvider, st.err
+	}
+	p.tell(ctx, e)
+	var unreadable *unreadableError
+	if st != nil && errors.As(st.err, &unreadable) {
+		p.tell(ctx, Event{Kind: EventUnreadable, Detail: unreadable.reason, Err: st.err})
+	}
+	return st, err
+}
+
+// changed takes a message of the provider's watcher.
+func (c *Cache) changed(change Change) {
+	switch id := c.l1.changed(change); {
+	case change.Missed:
+		c.tell(Event{Kind: EventInvalidation, Detail: detailMissed})
+	case id != keyID{}:
+		c.tell(Event{Kind: EventInvalidation, Detail: detailChanged, Key: Key{id: id}, Partition: shortName(change.Name)})
+	}
+}
+
+// tellOutage tells that the provider has failed for a while, or answers again.
+func (c *Cache) tellOutage(down bool) {
+	e := Event{Kind: EventOutage, Detail: detailOver}
+	if down {
+		e.Detail = detailBegan
+	}
+	c.tell(e)
+}

@@ -153,9 +153,10 @@ func flightID(r *Request) string {
 	return string(id)
 }
 
-// busy turns the end of a flight's own time into ErrBusy.
+// busy turns the end of a flight's own time into ErrBusy. A provider that was too
+// slow is another matter.
 func busy(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
 		return ErrBusy
 	}
 	return err

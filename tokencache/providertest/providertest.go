@@ -11,6 +11,9 @@
 // provider does not offer in its [tokencache.Capabilities] is skipped, by name;
 // everything it offers is tested.
 //
+// [Faults] is a provider for the tests of applications: it stands in front of
+// another one, and is down, slow or forgetful as told.
+//
 // The suite needs the standard library and tokencache only.
 package providertest
 

@@ -3,9 +3,13 @@ package tokencache
 import "time"
 
 // AwaitWatch returns when the cache listens for changes: beginning to listen
-// drops what L1 holds, which a test would otherwise see at any moment.
+// drops what L1 holds, which a test would otherwise see at any moment. It does
+// not wait for ever, as the provider may be down.
 func AwaitWatch(c *Cache) {
-	for c.store.caps.Watcher != nil && c.l1.epoch(Name{}) == 0 {
+	for range 1000 {
+		if c.store.caps.Watcher == nil || c.l1.epoch(Name{}) > 0 {
+			return
+		}
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -139,6 +139,8 @@ func (p *Partition) lookup(ctx context.Context, req *Request) (tok Token, fresh 
 	}
 	if fresh != isNone {
 		tok.Source = source
+	} else if st.partial {
+		return Token{}, isNone, errPartial
 	}
 	p.tell(ctx, found(tok, fresh))
 	return tok, fresh, nil

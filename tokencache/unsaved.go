@@ -49,6 +49,9 @@ func (u *unsaved) get(id keyID) *unsavedEntry {
 	return u.entries[id]
 }
 
+// errPartial is a miss in what is kept of a partition that could not be loaded.
+var errPartial = unavailable("load", errors.New("only a part of the partition is known"))
+
 var errUnsavedFull = errors.New("tokencache: too many tokens wait to be stored")
 
 // put keeps the entry, in place of an earlier one that it continues.
@@ -158,7 +161,8 @@ func advance(base *state, next changeFunc, now time.Time) (*state, error) {
 		return nil, err
 	}
 	snap, err := parsePlain(plain)
-	return &state{name: base.name, found: true, version: base.version, mark: base.mark, snap: snap}, err
+	partial := base.partial || !base.found
+	return &state{name: base.name, found: true, version: base.version, mark: base.mark, snap: snap, partial: partial}, err
 }
 
 // compose makes one change of two.

@@ -18,6 +18,7 @@ func concurrencyTests() []testCase {
 		{"RemovalRace", testRemovalRace},
 		{"AllOrNothing", testAllOrNothing},
 		{"ManyNames", testManyNames},
+		{"History", testHistory},
 	}
 }
 

@@ -19,6 +19,8 @@ func leaseTests() []testCase {
 		{"ReleaseLost", testLeaseReleaseLost},
 		{"Advice", testLeaseAdvice},
 		{"Race", testLeaseRace},
+		{"Killed", testLeaseKilled},
+		{"Contention", testLeaseContention},
 	}
 }
 

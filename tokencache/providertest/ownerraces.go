@@ -3,6 +3,7 @@ package providertest
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -115,21 +116,19 @@ func (k *known) add(list *[]tokencache.Name, n tokencache.Name) {
 func testListRace(e *env) {
 	const workers, each = 9, 30
 	owner, k := newHash(), &known{}
-	var working sync.WaitGroup
-	working.Add(workers)
+	var working atomic.Int32
+	working.Store(workers)
 	e.together(workers+3, func(i int, p tokencache.Provider) {
 		if i < workers {
-			defer working.Done()
 			e.work(p, i/2, each, owner, k)
+			working.Add(-1)
 			return
 		}
-		// Bounded: a provider that sleeps in a bubble waits for lists to pause.
-		for range 2 * each {
+		for working.Load() > 0 {
 			e.listOnce(p, owner, k)
+			breathe()
 		}
 	})
-	working.Wait()
-	e.listOnce(e.p, owner, k)
 	e.wantListed(ruleList, owner, k.there...)
 }
 

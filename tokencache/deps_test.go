@@ -24,6 +24,7 @@ func TestImports(t *testing.T) {
 			"github.com/maypok86/otter/v2",
 			"golang.org/x/sync",
 			"github.com/sony/gobreaker/v2",
+			"github.com/anishathalye/porcupine",
 		},
 		module + "/middleware": {
 			module + "/middleware",

@@ -41,7 +41,7 @@ func (p *reference) SetMark(ctx context.Context, owner string, mark tokencache.V
 	if p.fault == markKept && p.mark(owner) != (tokencache.Version{}) {
 		return nil
 	}
-	p.marks[owner] = tokencache.Record{Version: mark, Expires: expires}
+	p.marks[p.local(peerMarks, owner)] = tokencache.Record{Version: mark, Expires: expires}
 	return nil
 }
 
@@ -56,7 +56,7 @@ func (p *reference) List(ctx context.Context, owner string) ([]tokencache.Name, 
 		if n.Owner != owner || r.Removed() && p.fault != listRemoved {
 			continue
 		}
-		if expired(r.Expires) && p.fault != listExpired || p.fault == listForgets && !p.indexed[n] {
+		if expired(r.Expires) && p.fault != listExpired || p.fault.indexIsWrong() && !p.indexed[n] {
 			continue
 		}
 		names = append(names, n)
@@ -76,6 +76,7 @@ func (p *reference) Acquire(ctx context.Context, n tokencache.Name, ttl time.Dur
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n.Partition = p.local(peerLeases, n.Partition)
 	held := p.leases[n]
 	if held != nil && (!expired(held.expires) || p.fault == leaseForEver) && p.fault != leaseShared {
 		if p.fault == leaseReentrant && held.p == p {
@@ -83,8 +84,12 @@ func (p *reference) Acquire(ctx context.Context, n tokencache.Name, ttl time.Dur
 		}
 		return nil, tokencache.ErrBusy
 	}
+	p.pause(leaseThenAct)
 	l := &lease{p: p, name: n, expires: time.Now().Add(ttl)}
 	p.leases[n] = l
+	if p.fault == leaseOfContext {
+		context.AfterFunc(ctx, func() { _ = l.Release(context.WithoutCancel(ctx)) })
+	}
 	return l, nil
 }
 
@@ -94,9 +99,13 @@ func (l *lease) Renew(ctx context.Context, ttl time.Duration) error {
 	}
 	l.p.mu.Lock()
 	defer l.p.mu.Unlock()
-	lost := l.p.leases[l.name] != l || expired(l.expires)
+	taken := l.p.leases[l.name] != l
+	lost := taken || expired(l.expires) && l.p.fault != leaseRenewsFree
 	if lost && l.p.fault != leaseRenewsLost {
 		return tokencache.ErrConflict
+	}
+	if l.p.fault == leaseRenewsNothing {
+		return nil
 	}
 	l.p.leases[l.name] = l
 	l.expires = time.Now().Add(ttl)
@@ -131,14 +140,21 @@ func (w *watcher) tell(c tokencache.Change) {
 
 func (p *reference) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	w := &watcher{p: p, notify: notify}
+	if p.fault == watchGap {
+		notify(tokencache.Change{Missed: true})
+		time.Sleep(time.Microsecond)
+	}
 	w.mu.Lock() // so that nothing comes before Missed
 	p.mu.Lock()
 	p.watchers[w] = true
+	p.watches++
+	again := p.watches > 1
 	p.mu.Unlock()
-	if p.fault != watchNotMissed {
-		notify(tokencache.Change{Missed: true})
-	} else {
+	switch {
+	case p.fault == watchNotMissed, p.fault == watchMissedOnce && again:
 		notify(tokencache.Change{})
+	case p.fault != watchGap:
+		notify(tokencache.Change{Missed: true})
 	}
 	w.mu.Unlock()
 	<-ctx.Done()
@@ -161,9 +177,14 @@ func (p *reference) tell(c tokencache.Change) {
 	p.mu.Lock()
 	var all []*watcher
 	for w := range p.watchers {
-		if w.p != p || p.fault != watchNotOwn {
-			all = append(all, w)
+		if p.fault == watchNotOwn && w.p == p || p.fault == peerChanges && w.p != p {
+			continue
 		}
+		all = append(all, w)
+	}
+	p.told++
+	if p.fault == watchLoses && p.told%100 == 0 {
+		all = nil
 	}
 	p.mu.Unlock()
 	for _, w := range all {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -18,6 +19,7 @@ func concurrencyTests() []testCase {
 		{"RemovalRace", testRemovalRace},
 		{"AllOrNothing", testAllOrNothing},
 		{"ManyNames", testManyNames},
+		{"History", testHistory},
 	}
 }
 
@@ -38,6 +40,10 @@ func (e *env) together(n int, work func(i int, p tokencache.Provider)) {
 	close(start)
 	wg.Wait()
 }
+
+// breathe lets others go on, where all that a goroutine does is repeat itself: a
+// provider that waits for anything in a bubble waits until everyone pauses.
+func breathe() { time.Sleep(time.Microsecond) }
 
 // testCounter counts by reading, adding one and writing if nothing changed: a
 // lost update is a number too low.
@@ -60,7 +66,7 @@ func testCounter(e *env) {
 		return err == nil, err
 	}
 	e.together(writers, func(_ int, p tokencache.Provider) {
-		for done := 0; done < each; {
+		for done, refused := 0, 0; done < each; {
 			ok, err := increment(p)
 			if err != nil {
 				e.breach(ruleConcurrent, "reading and writing: error %v", err)
@@ -68,6 +74,12 @@ func testCounter(e *env) {
 			}
 			if ok {
 				done++
+				continue
+			}
+			// Each refusal is owed to a write of another that came between.
+			if refused++; refused > writers*each {
+				e.breach(ruleConflict, "%d conflicts with %d writes of all", refused, writers*each)
+				return
 			}
 		}
 	})
@@ -178,8 +190,10 @@ func testAllOrNothing(e *env) {
 			}
 			return
 		}
-		// Bounded: a provider that sleeps in a bubble waits for readers to pause.
-		for reads := 0; reads < 1000 && !done.Load(); reads++ {
+		for reads := 1; !done.Load(); reads++ {
+			if reads%16 == 0 {
+				breathe()
+			}
 			got, err := p.Load(e.ctx, n)
 			if err != nil {
 				e.breach(ruleSave, "Load during writes: error %v", err)

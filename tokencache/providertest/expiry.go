@@ -13,6 +13,7 @@ func expiryTests() []testCase {
 		{"NotEarly", testNotEarly},
 		{"Never", testNever},
 		{"Replaced", testExpiryReplaced},
+		{"TombstoneStays", testTombstoneStays},
 		{"InThePast", testExpiryInThePast},
 		{"NoResurrection", testNoResurrection},
 	}
@@ -101,6 +102,20 @@ func testExpiryReplaced(e *env) {
 			continue
 		}
 		e.wantAbsent(ruleExpires, e.peer, c.n)
+	}
+}
+
+// testTombstoneStays: what is removed shortly before it would have expired stays
+// removed for as long as the tombstone says, or a save that is late would bring
+// it back.
+func testTombstoneStays(e *env) {
+	for _, at := range []time.Time{later(), {}} {
+		n, dead := e.create(expiring(record("short"), e.soon())), expiring(tombstone(), at)
+		e.save(e.p, n, dead, tokencache.Always())
+		e.outlast()
+		e.wantStored(ruleLikeAnyRecord, e.peer, n, dead)
+		err := e.p.Save(e.ctx, n, record("late"), tokencache.Condition{})
+		e.want(ruleIfAbsent, err, tokencache.ErrConflict, "Save of a new record over a tombstone")
 	}
 }
 

@@ -19,6 +19,8 @@ func leaseTests() []testCase {
 		{"ReleaseLost", testLeaseReleaseLost},
 		{"Advice", testLeaseAdvice},
 		{"Race", testLeaseRace},
+		{"Killed", testLeaseKilled},
+		{"Contention", testLeaseContention},
 	}
 }
 
@@ -152,6 +154,7 @@ func testLeaseRace(e *env) {
 				e.breach(ruleBusy, "%d hold one lease", now)
 			}
 			_, _ = p.Load(e.ctx, n) // hold it for as long as a round trip
+			breathe()
 			holders.Add(-1)
 			if err := lease.Release(e.ctx); err != nil {
 				e.breach(ruleRelease, "Release: error %v", err)

@@ -19,6 +19,8 @@ func ownerTests() []testCase {
 		{"ListExpired", testListExpired},
 		{"RemoveOwner", testRemoveOwner},
 		{"RemoveOwnerRace", testRemoveOwnerRace},
+		{"RemoveOwnerStorm", testRemoveOwnerStorm},
+		{"ListRace", testListRace},
 	}
 }
 

@@ -14,7 +14,8 @@
 // [Faults] is a provider for the tests of applications: it stands in front of
 // another one, and is down, slow or forgetful as told.
 //
-// The suite needs the standard library and tokencache only.
+// The suite needs the standard library, tokencache, and porcupine, which checks
+// the histories of concurrent calls.
 package providertest
 
 import (

@@ -3,6 +3,7 @@ package providertest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 type reference struct {
 	fault fault
 	*store
+	// watches, copies and told are of one machine, and only faults use them.
+	watches, told int
+	copies        map[tokencache.Name]tokencache.Record
 }
 
 // store is what two references share.
@@ -25,6 +29,10 @@ type store struct {
 	leases   map[tokencache.Name]*lease
 	watchers map[*watcher]bool
 	asked    int
+
+	// Only faults use these.
+	loads    int
+	previous map[tokencache.Name]tokencache.Record
 }
 
 func newReference(f fault) *reference {
@@ -34,6 +42,7 @@ func newReference(f fault) *reference {
 		indexed:  make(map[tokencache.Name]bool),
 		leases:   make(map[tokencache.Name]*lease),
 		watchers: make(map[*watcher]bool),
+		previous: make(map[tokencache.Name]tokencache.Record),
 	}}
 }
 
@@ -65,7 +74,7 @@ func (p *reference) get(n tokencache.Name) (tokencache.Record, bool) {
 }
 
 func (p *reference) mark(owner string) tokencache.Version {
-	m := p.marks[owner]
+	m := p.marks[p.local(peerMarks, owner)]
 	if expired(m.Expires) && p.fault != markForEver {
 		return tokencache.Version{}
 	}
@@ -82,6 +91,7 @@ func (p *reference) Load(ctx context.Context, n tokencache.Name) (tokencache.Rec
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, ok := p.get(p.folded(n))
+	r, ok = p.stale(n, r, ok)
 	mark := p.mark(n.Owner)
 	if !ok || p.fault == tombstoneNotLoaded && r.Removed() {
 		if p.fault == markNotWithNotFound {
@@ -94,6 +104,47 @@ func (p *reference) Load(ctx context.Context, n tokencache.Name) (tokencache.Rec
 		r.Sealed = bytes.Clone(r.Sealed)
 	}
 	return r, nil
+}
+
+// stale is what the faults of reading show instead of what is stored.
+func (p *reference) stale(n tokencache.Name, r tokencache.Record, ok bool) (tokencache.Record, bool) {
+	p.loads++
+	if old, changed := p.previous[n]; p.fault == staleRead && changed && p.loads%61 == 0 {
+		return old, true
+	}
+	if p.fault == peerRecords {
+		if old, kept := p.copies[n]; kept {
+			return old, true
+		}
+		if ok {
+			p.keep(n, r)
+		}
+	}
+	return r, ok
+}
+
+func (p *reference) keep(n tokencache.Name, r tokencache.Record) {
+	if p.copies == nil {
+		p.copies = make(map[tokencache.Name]tokencache.Record)
+	}
+	p.copies[n] = r
+}
+
+// local is a key that the peer does not see, if f is the fault.
+func (p *reference) local(f fault, key string) string {
+	if p.fault == f {
+		return fmt.Sprintf("%p %s", p, key)
+	}
+	return key
+}
+
+// pause lets others in, if f is the fault.
+func (p *reference) pause(f fault) {
+	if p.fault == f {
+		p.mu.Unlock()
+		time.Sleep(time.Microsecond)
+		p.mu.Lock()
+	}
 }
 
 func (p *reference) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
@@ -121,6 +172,7 @@ func (p *reference) saveLocked(n tokencache.Name, r tokencache.Record, c tokenca
 	if stale && (!r.Removed() || p.fault == markStopsTombstones) && p.fault != markAfterConflict {
 		return tokencache.ErrRemoved
 	}
+	p.pause(markThenAct)
 	old, there := p.get(n)
 	if p.fault == expiredIsSomething {
 		old, there = p.records[n]
@@ -154,28 +206,63 @@ func (p *reference) holds(c tokencache.Condition, old tokencache.Record, there b
 }
 
 func (p *reference) put(n tokencache.Name, r tokencache.Record, there bool) {
-	if p.fault == checkThenAct {
-		p.mu.Unlock()
-		time.Sleep(time.Microsecond)
-		p.mu.Lock()
-	}
+	p.pause(checkThenAct)
 	switch {
 	case p.fault == tombstoneDeletes && r.Removed():
 		delete(p.records, n)
 		return
-	case p.fault == expiryKept && there:
+	case p.fault == expiryKept && there, p.fault == tombstoneExpires && there && r.Removed():
 		r.Expires = p.records[n].Expires
 	case p.fault == expiryInSeconds && !r.Expires.IsZero():
 		r.Expires = time.Now().Add(time.Until(r.Expires) * 1000)
-	}
-	p.indexed[n] = !there || p.indexed[n] // a fault: forgets what was removed and came back
-	if r.Removed() {
-		p.indexed[n] = false
+	case p.fault == saveTorn && there:
+		torn := p.records[n]
+		torn.Version = r.Version
+		p.records[n] = torn
+		p.pause(saveTorn)
 	}
 	if p.fault != sliceKept {
 		r.Sealed = bytes.Clone(r.Sealed)
 	}
+	if there {
+		p.previous[n] = p.records[n]
+	}
+	if p.fault == peerRecords {
+		p.keep(n, r)
+	}
 	p.records[n] = r
+	p.index(n, r, there)
+}
+
+// index is what the faults of the index do; without one, List looks at the
+// records.
+func (p *reference) index(n tokencache.Name, r tokencache.Record, there bool) {
+	switch p.fault {
+	case listForgets: // what was removed and came back
+		p.indexed[n] = (!there || p.indexed[n]) && !r.Removed()
+	case listLags:
+		time.AfterFunc(time.Microsecond, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.indexed[n] = true
+		})
+	case listGap:
+		delete(p.indexed, n)
+		p.pause(listGap)
+		p.indexed[n] = true
+	case listDrops:
+		p.indexed[n] = true
+		for other := range p.indexed {
+			if r.Removed() && other.Owner == n.Owner {
+				delete(p.indexed, other)
+			}
+		}
+	}
+}
+
+// indexIsWrong tells whether the fault is one of the index.
+func (f fault) indexIsWrong() bool {
+	return f == listForgets || f == listLags || f == listGap || f == listDrops
 }
 
 // folded is the name as a case-insensitive collation sees it.

@@ -15,6 +15,9 @@ func watchTests() []testCase {
 		{"Changes", testWatchChanges},
 		{"Several", testWatchSeveral},
 		{"Ends", testWatchEnds},
+		{"Again", testWatchAgain},
+		{"Gapless", testWatchGapless},
+		{"Crowd", testWatchCrowd},
 	}
 }
 

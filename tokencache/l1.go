@@ -60,8 +60,8 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 func (l *l1) close() { l.cache.StopAllGoroutines() }
 
 // get returns the state of a live partition, nil if it is not here.
-func (l *l1) get(id keyID) *state {
-	st, _ := l.cache.GetIfPresent(id)
+func (l *l1) get(id *keyID) *state {
+	st, _ := l.cache.GetIfPresent(*id)
 	return st
 }
 
@@ -134,7 +134,7 @@ func (l *l1) changed(c Change) {
 		return
 	}
 	if id, ok := l.idOf(c.Name); ok {
-		if st := l.get(id); st != nil && st.version == c.Version {
+		if st := l.get(&id); st != nil && st.version == c.Version {
 			l.overtake(c.Name)
 			return // it is here already: our own save, told late
 		}

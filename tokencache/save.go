@@ -94,7 +94,7 @@ func (p *Partition) expiry(s *snapshot, now time.Time) time.Time {
 		}
 		return now // nothing is left to keep
 	case kindAssertion:
-		return p.key.ends
+		return p.key.ends()
 	}
 	idle := now.Add(p.cache.opts.IdleTimeout)
 	if !s.end.IsZero() && s.end.Before(idle) {

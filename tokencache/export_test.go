@@ -18,3 +18,9 @@ func AwaitWatch(c *Cache) {
 func Ahead(v Version, d time.Duration) Version {
 	return newRemoval(removalTime(v).Add(d))
 }
+
+// InL1 is a bare Get of the otter cache that L1 is.
+func InL1(c *Cache, k Key) bool {
+	_, ok := c.l1.cache.GetIfPresent(k.id)
+	return ok
+}

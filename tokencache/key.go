@@ -13,8 +13,9 @@ type Key struct {
 	id keyID
 	// generation, unless zero, is the only sign-in that the key opens.
 	generation generation
-	// ends, unless zero, is when the partition ends whatever it holds.
-	ends time.Time
+	// expires, of an assertion, is when the partition ends whatever it holds, in
+	// seconds since 1970.
+	expires int64
 }
 
 // keyID is what makes two keys the same partition. It is comparable, so that
@@ -47,8 +48,8 @@ func AccountKey(account string) Key {
 // names, and ends with the token.
 func AssertionKey(a Assertion) Key {
 	return Key{
-		id:   keyID{kind: kindAssertion, account: a.account, tenant: a.tenant, part: a.hash},
-		ends: a.expires,
+		id:      keyID{kind: kindAssertion, account: a.account, tenant: a.tenant, part: a.hash},
+		expires: a.expires.Unix(),
 	}
 }
 
@@ -87,6 +88,9 @@ func (k Key) Account() string { return k.id.account }
 
 // application tells whether the application itself is the owner.
 func (k Key) application() bool { return k.id.kind == kindApplication }
+
+// ends is when an assertion's partition ends.
+func (k Key) ends() time.Time { return time.Unix(k.expires, 0) }
 
 // selfRenewing tells whether tokens are obtained without a stored refresh
 // token: with the application's own credentials, or with the incoming token.

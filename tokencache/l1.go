@@ -61,8 +61,8 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 func (l *l1) close() { l.cache.StopAllGoroutines() }
 
 // get returns the state of a live partition, nil if it is not here.
-func (l *l1) get(id keyID) *state {
-	st, _ := l.cache.GetIfPresent(id)
+func (l *l1) get(id *keyID) *state {
+	st, _ := l.cache.GetIfPresent(*id)
 	return st
 }
 
@@ -147,7 +147,7 @@ func (l *l1) changed(c Change) keyID {
 	}
 	id, ok := l.idOf(c.Name)
 	if ok {
-		if st := l.get(id); st != nil && st.version == c.Version {
+		if st := l.get(&id); st != nil && st.version == c.Version {
 			l.overtake(c.Name)
 			return keyID{} // it is here already: our own save, told late
 		}

@@ -29,7 +29,7 @@ func TestL1DropsWhatReplacedAnExpiredEntry(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(*l1){
 		"put over it":      func(*l1) {},
-		"looked up before": func(l *l1) { l.get(testL1ID) },
+		"looked up before": func(l *l1) { l.get(&testL1ID) },
 		"swept before":     func(*l1) { time.Sleep(5 * time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,12 +42,12 @@ func TestL1DropsWhatReplacedAnExpiredEntry(t *testing.T) {
 				before(l)
 				st = newState()
 				l.keep(testL1ID, st, l.epoch(st.name))
-				if l.get(testL1ID) != st {
+				if l.get(&testL1ID) != st {
 					t.Fatal("the state is not in L1: the test looks at nothing")
 				}
 				synctest.Wait() // the expired one has gone
 				l.drop(st.name)
-				if l.get(testL1ID) != nil {
+				if l.get(&testL1ID) != nil {
 					t.Error("the partition is served after its removal")
 				}
 			})
@@ -64,11 +64,11 @@ func TestL1MessageOvertakesLoads(t *testing.T) {
 	slow, fast := l.epoch(older.name), l.epoch(older.name)
 	l.keep(testL1ID, newer, fast)
 	l.changed(Change{Name: newer.name, Version: newer.version})
-	if l.get(testL1ID) != newer {
+	if l.get(&testL1ID) != newer {
 		t.Error("the message has dropped the state that it tells of")
 	}
 	l.keep(testL1ID, older, slow)
-	if l.get(testL1ID) == older {
+	if l.get(&testL1ID) == older {
 		t.Error("a load that was overtaken has put the older state")
 	}
 }
@@ -82,10 +82,10 @@ func TestL1KeepsNoTombstone(t *testing.T) {
 	l.keep(testL1ID, live, l.epoch(live.name))
 	overtaken := l.epoch(live.name)
 	l.changed(Change{Name: live.name, Version: live.version})
-	if l.keep(testL1ID, tomb, overtaken); l.get(testL1ID) != live {
+	if l.keep(testL1ID, tomb, overtaken); l.get(&testL1ID) != live {
 		t.Error("a load that was overtaken has dropped the newer state")
 	}
-	if l.keep(testL1ID, tomb, l.epoch(live.name)); l.get(testL1ID) != nil {
+	if l.keep(testL1ID, tomb, l.epoch(live.name)); l.get(&testL1ID) != nil {
 		t.Error("served after the tombstone was read")
 	}
 }

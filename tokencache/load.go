@@ -28,7 +28,7 @@ func (p *Partition) guard(st *state) *state {
 // load returns the partition's state from L1, from what this value has loaded
 // before, or from the provider.
 func (p *Partition) load(ctx context.Context) (*state, Source, error) {
-	if st := p.cache.l1.get(p.key.id); st != nil {
+	if st := p.cache.l1.get(&p.key.id); st != nil {
 		return p.guard(st), SourceL1, nil
 	}
 	name, err := p.storageName()
@@ -118,9 +118,8 @@ func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
 // remembered returns what this value loaded before, unless it is too old or
 // anything has changed since.
 func (p *Partition) remembered(name Name) (loaded, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	m := p.remembering()
+	defer m.mu.Unlock()
 	l1 := p.cache.l1
 	if m.view.state == nil || time.Since(m.since) >= m.view.state.life(l1.maxAge) || m.view.epoch != l1.epoch(name) {
 		return loaded{}, false
@@ -129,16 +128,15 @@ func (p *Partition) remembered(name Name) (loaded, bool) {
 }
 
 func (p *Partition) remember(l loaded) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	m := p.remembering()
+	defer m.mu.Unlock()
 	m.view, m.since = l, time.Now()
 }
 
 func (p *Partition) viewed() loaded {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.remembering().view
+	m := p.remembering()
+	defer m.mu.Unlock()
+	return m.view
 }
 
 // snapshot returns the contents, nil if there are none.

@@ -26,12 +26,25 @@ const (
 	isFresh
 )
 
-// find returns the best cached token for the query: a fresh one before a stale
-// one, then the newest, then the one with the fewest scopes. The error says that
-// the document does not decode. A token that was returned before costs no
-// allocation, but for the hash of Claims.
+// find returns the best cached token for the query, see best, but for its source.
 func (s *snapshot) find(q *query, now time.Time) (Token, freshness, error) {
-	m := newMatcher(q, now)
+	e, found, err := s.best(q, now)
+	if e == nil {
+		return Token{}, isNone, err
+	}
+	return e.token(SourceNone), found, nil
+}
+
+// best returns the entry of the best cached token for the query, nil if there is
+// none: a fresh one before a stale one, then the newest, then the one with the
+// fewest scopes. Its secret has been decoded. The error says that the document
+// does not decode. A token that was returned before costs no allocation, but for
+// the hash of Claims.
+func (s *snapshot) best(q *query, now time.Time) (*entry, freshness, error) {
+	m := matcher{query: q, seconds: now.Unix(), nanos: time.Duration(now.Nanosecond())}
+	if q.Claims != "" {
+		m.claims = newClaimsKey(q.Claims)
+	}
 	var best *entry
 	found := isNone
 	for i := range s.entries {
@@ -46,7 +59,7 @@ func (s *snapshot) find(q *query, now time.Time) (Token, freshness, error) {
 		if q.Refused != "" {
 			secret, err := s.secret(e)
 			if err != nil {
-				return Token{}, isNone, err
+				return nil, isNone, err
 			}
 			if sameSecret(secret, q.Refused) {
 				continue
@@ -54,38 +67,33 @@ func (s *snapshot) find(q *query, now time.Time) (Token, freshness, error) {
 		}
 		best, found = e, f
 	}
-	if best == nil {
-		return Token{}, isNone, nil
+	if best != nil {
+		if _, err := s.secret(best); err != nil {
+			return nil, isNone, err
+		}
 	}
-	secret, err := s.secret(best)
-	if err != nil {
-		return Token{}, isNone, err
-	}
+	return best, found, nil
+}
+
+// token returns what an access token's entry says, once its secret is decoded.
+func (e *entry) token(source Source) Token {
 	return Token{
-		AccessToken: secret,
+		AccessToken: *e.secret.Load(),
 		Type:        "Bearer",
-		Scopes:      best.scopes,
-		Expires:     time.Unix(best.expires, 0),
-		Tenant:      best.realm,
-		Resource:    best.resource,
-	}, found, nil
+		Scopes:      e.scopes,
+		Expires:     time.Unix(e.expires, 0),
+		Tenant:      e.realm,
+		Resource:    e.resource,
+		Source:      source,
+	}
 }
 
 // matcher is a query with what is the same for every entry worked out.
 type matcher struct {
 	*query
 	claims  claimsKey
-	strict  bool // compare sign-in scopes too
 	seconds int64
 	nanos   time.Duration
-}
-
-func newMatcher(q *query, now time.Time) matcher {
-	m := matcher{query: q, strict: onlySignIn(q.Scopes), seconds: now.Unix(), nanos: time.Duration(now.Nanosecond())}
-	if q.Claims != "" {
-		m.claims = newClaimsKey(q.Claims)
-	}
-	return m
 }
 
 // serves tells whether the entry is an access token that answers the query,
@@ -100,7 +108,7 @@ func (m *matcher) serves(e *entry) bool {
 	if m.Claims != "" && e.claims != string(m.claims[:]) {
 		return false
 	}
-	return covers(e.scopes, m.Scopes, m.strict) && e.belongs(m.clientID, m.account)
+	return covers(e.scopes, m.Scopes) && e.belongs(m.clientID, m.account)
 }
 
 // grade grades the entry by time. The margin is at most a quarter of the token's

@@ -5,34 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Partition is one user's tokens, or one incoming assertion's, or the
 // application's own for one resource. [Cache.Partition] makes one without
 // asking anything of the backend. It is safe for concurrent use.
+//
+// There is one for each request, and it is the only allocation of a hit in L1:
+// what only others need is in the memo.
 type Partition struct {
 	cache *Cache
 	key   Key
-
-	mu   sync.Mutex // guards memo and what is in it
-	memo *memo      // nil until there is something to remember: a hit in L1 needs none
+	memo  atomic.Pointer[memo] // nil until there is something to remember
 }
 
 // memo is what a Partition remembers of its work.
 type memo struct {
+	mu    sync.Mutex
 	name  Name      // empty until it is needed
 	corr  string    // likewise
 	view  loaded    // what was loaded last
 	since time.Time // when
 }
 
-// remembering returns the memo. The caller holds mu.
+// remembering returns the memo, locked.
 func (p *Partition) remembering() *memo {
-	if p.memo == nil {
-		p.memo = &memo{}
+	m := p.memo.Load()
+	if m == nil {
+		p.memo.CompareAndSwap(nil, &memo{})
+		m = p.memo.Load()
 	}
-	return p.memo
+	m.mu.Lock()
+	return m
 }
 
 // Server is the authorization server, as a client of it (see the package
@@ -69,12 +75,12 @@ func (p *Partition) Key() Key { return p.key }
 // [ErrBusy] if another machine took too long, or the context's error. When ctx
 // ends, a refresh that has begun goes on, and its outcome is stored.
 func (p *Partition) Token(ctx context.Context, req Request, server Server) (Token, error) {
-	req.Scopes = splitScopes(req.Scopes)
 	if !p.cache.hooks.any() {
-		if tok, ok := p.hit(ctx, &req); ok {
-			return tok, nil
+		if e := p.hit(ctx, &req); e != nil {
+			return e.token(SourceL1), nil
 		}
 	}
+	req.Scopes = splitScopes(req.Scopes)
 	for attempt := 0; ; attempt++ {
 		tok, fresh, err := p.lookup(ctx, &req)
 		switch {
@@ -95,22 +101,23 @@ func (p *Partition) Token(ctx context.Context, req Request, server Server) (Toke
 	}
 }
 
-// hit answers from L1 and touches nothing else.
-func (p *Partition) hit(ctx context.Context, req *Request) (Token, bool) {
-	st := p.cache.l1.get(p.key.id)
+// hit finds a fresh token in L1, nil if there is none, and touches nothing else.
+// It finds none for scopes that are joined by spaces: no token has such a one,
+// and lookup splits them.
+func (p *Partition) hit(ctx context.Context, req *Request) *entry {
+	st := p.cache.l1.get(&p.key.id)
 	if st == nil || !p.opens(st) {
-		return Token{}, false
+		return nil
 	}
 	q := p.query(req)
-	tok, fresh, err := st.snap.find(&q, time.Now())
+	e, fresh, err := st.snap.best(&q, time.Now())
 	if err != nil || fresh != isFresh {
-		return Token{}, false
+		return nil
 	}
-	tok.Source = SourceL1
 	if p.cache.opts.Events != nil {
 		p.tell(ctx, Event{Kind: EventHit, Source: SourceL1, Partition: shortName(st.name)})
 	}
-	return tok, true
+	return e
 }
 
 // lookup finds a cached token, with the hooks around it. Finding none is not an
@@ -208,31 +215,37 @@ func (p *Partition) snapshot(ctx context.Context) (s *snapshot, err error) {
 
 func (p *Partition) query(req *Request) query {
 	q := query{
-		Request:  p.request(req),
+		Request:  *req,
 		clientID: p.cache.ns.ClientID,
 		account:  p.key.id.account,
 		margin:   p.cache.opts.RefreshMargin,
 	}
+	q.Tenant = p.tenant(req)
 	if p.key.id.kind == kindAssertion {
 		q.assertion = p.key.id.part
 	}
 	return q
 }
 
-// request is what the request means in this partition: the tenant of an incoming
-// token or of an application is the one that is meant by none.
+// tenant is what the request's tenant means in this partition: none means that
+// of the incoming token or of the application.
+func (p *Partition) tenant(req *Request) string {
+	if req.Tenant == "" && p.key.selfRenewing() {
+		return p.key.id.tenant
+	}
+	return req.Tenant
+}
+
+// request is what the request means in this partition.
 func (p *Partition) request(req *Request) Request {
 	r := *req
-	if r.Tenant == "" && p.key.selfRenewing() {
-		r.Tenant = p.key.id.tenant
-	}
+	r.Tenant = p.tenant(req)
 	return r
 }
 
 func (p *Partition) storageName() (Name, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	m := p.remembering()
+	defer m.mu.Unlock()
 	if m.name.Partition != "" {
 		return m.name, nil
 	}
@@ -242,9 +255,8 @@ func (p *Partition) storageName() (Name, error) {
 }
 
 func (p *Partition) correlation() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	m := p.remembering()
+	defer m.mu.Unlock()
 	if m.corr == "" {
 		m.corr = newCorrelationID()
 	}

@@ -119,7 +119,7 @@ func (p *Partition) expiry(s *snapshot, now time.Time) time.Time {
 		}
 		return now // nothing is left to keep
 	case kindAssertion:
-		return p.key.ends
+		return p.key.ends()
 	}
 	return p.idleEnd(s, now)
 }

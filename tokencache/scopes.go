@@ -3,23 +3,31 @@ package tokencache
 import "strings"
 
 // covers tells whether a token with the granted scopes serves a request for the
-// asked ones; see Request.Scopes. If strict, sign-in scopes count.
-func covers(granted, asked []string, strict bool) bool {
+// asked ones; see Request.Scopes.
+func covers(granted, asked []string) bool {
 	for _, scope := range asked {
-		if !hasScope(granted, scope) && (strict || !isSignInScope(scope)) && !strings.EqualFold(scope, "offline_access") {
-			return false // servers that grant offline_access often do not say so
+		if !hasScope(granted, scope) && !dispensable(scope, asked) {
+			return false
 		}
 	}
 	return true
+}
+
+// dispensable tells whether a token serves a request for the asked scopes though
+// it was not granted this one of them.
+func dispensable(scope string, asked []string) bool {
+	if strings.EqualFold(scope, "offline_access") {
+		return true // servers that grant it often do not say so
+	}
+	return isSignInScope(scope) && !onlySignIn(asked)
 }
 
 // missingScopes returns the scopes for which covers finds that a token does not
 // serve a request.
 func missingScopes(asked, granted []string) []string {
 	var missing []string
-	strict := onlySignIn(asked)
 	for _, scope := range asked {
-		if !covers(granted, []string{scope}, strict) {
+		if !hasScope(granted, scope) && !dispensable(scope, asked) {
 			missing = append(missing, scope)
 		}
 	}

@@ -130,7 +130,9 @@ func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret
 // owned is a partition of the same owner, of which the name is known and the key
 // is not.
 func (p *Partition) owned(name Name) *Partition {
-	return &Partition{cache: p.cache, key: Key{id: p.key.id}, memo: &memo{name: name, corr: p.correlation()}}
+	other := &Partition{cache: p.cache, key: Key{id: p.key.id}}
+	other.memo.Store(&memo{name: name, corr: p.correlation()})
+	return other
 }
 
 // bury saves a tombstone over the state, or over what has come in its place, but

@@ -77,7 +77,7 @@ func showsNothing(t testing.TB, what string, err error, key []byte) {
 	}
 	part := key[:5]
 	text := fmt.Sprintf("%v %+v %#v", err, err, err)
-	for _, shown := range []string{string(part), fmt.Sprintf("%x", part), fmt.Sprintf("%#v", part)[7:], fmt.Sprint(part)[1:],
+	for _, shown := range []string{string(part), fmt.Sprintf("%x", part), fmt.Sprintf("%#v", part)[7:], fmt.Sprintf("%d", part)[1:],
 		base64.StdEncoding.EncodeToString(key)[:6]} {
 		if strings.Contains(text, strings.TrimRight(shown, "]}")) {
 			t.Errorf("%s: the error shows a key: %s", what, text)
@@ -145,7 +145,7 @@ var looksLikeKey = regexp.MustCompile(`[A-Za-z0-9+/_-]{43}=?|[0-9A-Fa-f]{64}`)
 func TestDocumentsShowNoKeys(t *testing.T) {
 	t.Parallel()
 	var files []string
-	for _, pattern := range []string{"../*.md", "../*.yml", "../examples/*/*", "doc.go", "keytext.go"} {
+	for _, pattern := range []string{"../*.md", "../*.yml", "../examples/*/*", "doc.go", "keysource.go"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: found %d files, %v", pattern, len(found), err)

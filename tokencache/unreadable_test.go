@@ -212,7 +212,7 @@ func TestDecryptErrorsShowNothing(t *testing.T) {
 		}
 		text, _ := json.Marshal(err)
 		out := fmt.Sprintf("%v %+v %#v %d %s", err, err, err, err, text)
-		for _, secret := range []string{"marker", string(k), fmt.Sprintf("%x", k), fmt.Sprint(k)} {
+		for _, secret := range []string{"marker", string(k), fmt.Sprintf("%x", k), fmt.Sprintf("%d", k)} {
 			if strings.Contains(out, secret) {
 				t.Errorf("%s: the error shows a secret: %s", what, out)
 			}

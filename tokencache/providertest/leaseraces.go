@@ -59,15 +59,16 @@ func (e *env) slack() time.Duration { return e.expiry / 4 }
 // asked.
 type hold struct{ from, to time.Time }
 
-// testLeaseContention has many want one lease, and leave it in every way:
-// released, left to run out, or renewed and then left to run out. No two may
-// have held it at once.
+// testLeaseContention has many want one lease, and leave it in every way in
+// turn: renewed and then left to run out, left to run out, or released. No two
+// may have held it at once.
 func testLeaseContention(e *env) {
 	n := newName()
+	var turn atomic.Int32
 	var mu sync.Mutex
 	var holds []hold
 	end := time.Now().Add(4 * e.expiry)
-	e.together(50, func(i int, p tokencache.Provider) {
+	e.together(50, func(_ int, p tokencache.Provider) {
 		for time.Now().Before(end) {
 			asked := time.Now()
 			lease, err := p.Capabilities().Leaser.Acquire(e.ctx, n, e.expiry)
@@ -80,7 +81,7 @@ func testLeaseContention(e *env) {
 				e.breach(ruleBusy, "Acquire beside others: error %v", err)
 				return
 			}
-			h.to = e.leave(i/2, lease, h.to)
+			h.to = e.leave(turn.Add(1), lease, h.to)
 			mu.Lock()
 			holds = append(holds, h)
 			mu.Unlock()
@@ -107,9 +108,9 @@ func testLeaseContention(e *env) {
 }
 
 // leave ends a hold in one of three ways, and returns when it ends.
-func (e *env) leave(way int, lease tokencache.Lease, promised time.Time) time.Time {
+func (e *env) leave(turn int32, lease tokencache.Lease, promised time.Time) time.Time {
 	now := time.Now()
-	switch way % 3 {
+	switch turn % 3 {
 	case 0:
 		if err := lease.Release(e.ctx); err != nil {
 			e.breach(ruleRelease, "Release: error %v", err)

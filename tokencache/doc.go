@@ -50,7 +50,8 @@
 //
 // # Encryption
 //
-// A provider whose bytes leave the process needs [Keys], or [New] fails. A
+// A provider whose bytes leave the process needs [Keys], or [New] fails;
+// [LoadKeys] reads them from a file, the environment or a secret manager. A
 // [KeyRing] seals each record with AES-256-GCM, bound to its name, its version and
 // the namespace. Whoever can write to the backend cannot read, alter, swap or
 // forge tokens, but can delete a record, and can put back an earlier record of

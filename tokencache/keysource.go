@@ -14,8 +14,8 @@ import (
 // [KeyVariable] return others.
 type KeySource func(context.Context) ([]byte, error)
 
-// LoadKeys asks the source once and returns the keys of the set. To use a changed
-// set, start the process anew.
+// LoadKeys asks the source once and returns the keys of the set; Seal is a
+// [*KeyRing]. To use a changed set, start the process anew.
 //
 // A key set is a JSON object (RFC 8259) of at most 64 KiB, with white space
 // wherever JSON allows it, also on one line. It has these members, in any order,
@@ -94,7 +94,7 @@ func KeyFile(path string) KeySource {
 
 // CreateKeyFile writes a new key set ([NewKeyText]) to a new file with the mode
 // 0600, and returns when it is on disk. It does not touch a file that is there:
-// the error is then [fs.ErrExist], wrapped.
+// the error is then [os.ErrExist], wrapped.
 func CreateKeyFile(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- the operator names the file
 	if err != nil {

@@ -157,6 +157,7 @@ func TestOutdated(t *testing.T) {
 		"no keys":           {nil, sealed, false},
 		"plaintext":         {two, open, false},
 		"plaintext, no key": {nil, open, false},
+		"downgraded":        {two, append([]byte{'C', 'C', 1, 0}, sealed[4:]...), false},
 		"header only":       {two, sealed[:4], false},
 		"cut":               {two, sealed[:4+ringHeader-1], false},
 		"removed":           {two, nil, false},

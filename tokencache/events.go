@@ -74,7 +74,9 @@ const (
 	// EventDegraded: a request was answered, though not as it should be. Detail:
 	// "stale", with a token about to expire, as the authorization server does not
 	// answer; "unsaved", with a new token that could not be stored yet; "alone",
-	// with a token that was obtained without asking the provider.
+	// with a token that was obtained without asking the provider; "copy", from a
+	// copy in this process that may have changed elsewhere, as the provider does
+	// not answer.
 	EventDegraded EventKind = "degraded"
 	// EventUnsaved: what became of tokens that could not be stored at once.
 	// Detail: "kept" in this process, and tried again; "saved"; "dropped", Err
@@ -109,6 +111,7 @@ const (
 	detailMissed     = "missed"
 	detailUnsaved    = "unsaved"
 	detailAlone      = "alone"
+	detailCopy       = "copy"
 	detailKept       = "kept"
 	detailSaved      = "saved"
 	detailDropped    = "dropped"

@@ -1,8 +1,10 @@
 package tokencache
 
 import (
+	"errors"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -23,6 +25,8 @@ type l1 struct {
 
 	mu     sync.Mutex       // guards byName; never held while calling the cache
 	byName map[string]named // of what is cached, by partition name: watchers know names only
+
+	missed atomic.Uint64 // how often changes may have been missed
 
 	saving sync.Map // Version → struct{}: saves of this cache that are under way
 }
@@ -62,6 +66,15 @@ func (l *l1) close() { l.cache.StopAllGoroutines() }
 
 // get returns the state of a live partition, nil if it is not here.
 func (l *l1) get(id *keyID) *state {
+	if st, ok := l.cache.GetIfPresent(*id); ok && st.seen == l.missed.Load() {
+		return st
+	}
+	return nil
+}
+
+// aged is get for when the provider does not answer: changes may have been
+// missed, but for no longer than maxAge.
+func (l *l1) aged(id *keyID) *state {
 	st, _ := l.cache.GetIfPresent(*id)
 	return st
 }
@@ -75,7 +88,8 @@ func (l *l1) epoch(name Name) uint64 {
 }
 
 // keep puts a state that was loaded, unless anything changed since epoch. A
-// partition without tokens is nothing to keep, but ends what is here.
+// partition without tokens is nothing to keep, but ends what is here; one that
+// does not open tells nothing about it.
 func (l *l1) keep(id keyID, st *state, epoch uint64) {
 	s := l.stripe(st.name)
 	s.mu.Lock()
@@ -84,7 +98,7 @@ func (l *l1) keep(id keyID, st *state, epoch uint64) {
 	case s.epoch != epoch:
 	case st.snap != nil:
 		l.put(id, st)
-	default:
+	case !errors.Is(st.err, ErrUnreadable):
 		l.cache.Invalidate(id)
 	}
 }
@@ -110,6 +124,7 @@ func (l *l1) put(id keyID, st *state) {
 	if l.off {
 		return
 	}
+	st.seen = l.missed.Load()
 	l.mu.Lock()
 	l.byName[st.name.Partition] = named{id, st}
 	l.mu.Unlock()
@@ -165,6 +180,8 @@ func (l *l1) overtake(name Name) {
 	s.epoch++
 }
 
+// dropAll ends all that is here, after changes may have been missed. It stays
+// for the case that the provider does not answer who asks anew.
 func (l *l1) dropAll() {
 	for i := range l.stripes {
 		s := &l.stripes[i]
@@ -172,7 +189,7 @@ func (l *l1) dropAll() {
 		s.epoch++
 		s.mu.Unlock()
 	}
-	l.cache.InvalidateAll()
+	l.missed.Add(1) // last: what is put from now on was loaded afterwards, or is ended too
 }
 
 func (l *l1) idOf(name Name) (keyID, bool) {

@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -26,33 +27,43 @@ func (p *Partition) guard(st *state) *state {
 }
 
 // load returns the partition's state from L1, from what this value has loaded
-// before, or from the provider.
+// before, or from the provider. If the provider does not answer, or with what
+// does not open, a copy in L1 that may be behind is better than nothing.
 func (p *Partition) load(ctx context.Context) (*state, Source, error) {
 	if st := p.cache.l1.get(&p.key.id); st != nil {
 		return p.guard(st), SourceL1, nil
 	}
+	st, source, err := p.loadAnew(ctx)
+	if errors.Is(err, ErrUnavailable) || err == nil && errors.Is(st.err, ErrUnreadable) {
+		if aged := p.cache.l1.aged(&p.key.id); aged != nil {
+			p.tell(ctx, Event{Kind: EventDegraded, Detail: detailCopy, Source: SourceL1, Err: err})
+			return p.guard(aged), SourceL1, nil
+		}
+	}
+	if err != nil {
+		return nil, SourceNone, err
+	}
+	return p.guard(st), source, nil
+}
+
+// loadAnew is load without L1.
+func (p *Partition) loadAnew(ctx context.Context) (*state, Source, error) {
 	name, err := p.storageName()
 	if err != nil {
 		return nil, SourceNone, err
 	}
 	if e := p.cache.unsaved.get(p.key.id); e != nil {
-		return p.guard(e.st), SourceL1, nil
+		return e.st, SourceL1, nil
 	}
 	if p.cache.hooks.persist { // each access reads for itself, through its own hook
 		st, err := p.loadRecord(ctx, name)
-		if err != nil {
-			return nil, SourceNone, err
-		}
-		return p.guard(st), SourceProvider, nil
+		return st, SourceProvider, err
 	}
 	if l, ok := p.remembered(name); ok {
-		return p.guard(l.state), SourceL1, nil
+		return l.state, SourceL1, nil
 	}
 	st, err := p.fetch(ctx, name)
-	if err != nil {
-		return nil, SourceNone, err
-	}
-	return p.guard(st), SourceProvider, nil
+	return st, SourceProvider, err
 }
 
 // loaded is what a shared load brings: the state, and the epoch before it.

@@ -71,7 +71,7 @@ func (r *everywhere) run(t *testing.T) (refused int) {
 	if err := r.nodes[0].Partition(first.Key()).SignOutEverywhere(t.Context(), nil); err != nil {
 		t.Fatalf("SignOutEverywhere: %v", err)
 	}
-	time.Sleep(time.Millisecond) // the clock of a bubble stands still by itself
+	time.Sleep(time.Millisecond)                                                       // the clock of a bubble stands still by itself
 	again, err := r.nodes[rand.N(4)].SignIn(t.Context(), r.a.signInAs(r.user, "read")) // while the others still wait
 	if err != nil {
 		t.Fatalf("signing in right after signing out: %v", err)

@@ -48,6 +48,15 @@
 // signed out because of it: [ErrUnavailable] for the token store, [ServerError] for
 // the authorization server, [ErrBusy] for another machine that is slow.
 //
+// # Outages
+//
+// Every call to the provider has a deadline, and a provider that keeps failing
+// is asked now and then only. Meanwhile copies in this process are served for
+// up to [Options.L1MaxAge], and no user's refresh token is spent. New tokens that
+// cannot be stored are kept and stored later; [Cache.Close] waits for that. With
+// the authorization server down, tokens are served until they expire.
+// [Options.Events] tells of all this.
+//
 // # Encryption
 //
 // A provider whose bytes leave the process needs [Keys], or [New] fails;

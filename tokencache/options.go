@@ -33,8 +33,10 @@ type Options struct {
 	// margin the token is still served if the authorization server is down.
 	// Defaults to 5 minutes.
 	RefreshMargin time.Duration
-	// IdleTimeout is how long a user's partition lives after it was last saved.
-	// Make it no shorter than the life of an access token. Defaults to 14 days.
+	// IdleTimeout is how long a user's partition lives after it was last used,
+	// and up to a twentieth longer, so that not all end at once. Use is noticed
+	// when a tenth of it has passed. Make it no shorter than the life of an
+	// access token. Defaults to 14 days.
 	IdleTimeout time.Duration
 	// AbsoluteTimeout is how long a user's partition lives after the last
 	// sign-in, however much it is used. Defaults to 90 days.
@@ -44,11 +46,12 @@ type Options struct {
 	L1MaxBytes uint64
 	// L1MaxAge is how old a partition kept in this process may be: the bound on
 	// how long a change by another machine goes unseen when the provider does
-	// not tell of it. Defaults to 15 seconds.
+	// not tell of it, and on how long tokens are served while the provider is
+	// down. Defaults to 15 seconds.
 	L1MaxAge time.Duration
-	// ProviderTimeout bounds every call to the provider; twenty times as much if
-	// it is in-process, where only a busy processor takes time. Defaults to
-	// 250 ms.
+	// ProviderTimeout bounds every call to the provider, also where its driver
+	// does not look at the context; twenty times as much if it is in-process, where
+	// only a busy processor takes time. Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }
 

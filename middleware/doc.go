@@ -6,6 +6,10 @@
 // is saved when it changes: the response is not wrapped, and streaming,
 // WebSocket upgrades, panics and late writes need no special care.
 //
+// The response to a request of somebody says Cache-Control: no-store, unless the
+// handler says otherwise. Serve what everybody may see, such as stylesheets,
+// outside the middleware, or set Cache-Control there.
+//
 //	r := chi.NewRouter()
 //	r.Use(sessions.LoadAndSave) // the session first: it knows the user
 //	r.Use(middleware.LoadAndSave(cache, middleware.SessionAccount(func(ctx context.Context) string {

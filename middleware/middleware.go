@@ -31,15 +31,39 @@ func SessionAccount(ticket func(context.Context) string) Resolver {
 // of nobody passes unchanged. It does no I/O: the partition is loaded when
 // it is first used, at most once in a request, and saved whenever it changes.
 // Several caches, each with a LoadAndSave of its own, may serve one request.
+//
+// The response to somebody's request says Cache-Control: no-store (RFC 9111
+// §5.2.2.5), whether or not a token is used, so that no cache keeps what was made
+// with one user's tokens. The field is set before the handler is called, and
+// replaces what an outer middleware has set, unless that says no-store too. A
+// handler that serves something cacheable sets its own, which replaces this one.
 func LoadAndSave(cache *tokencache.Cache, resolve Resolver) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if key, ok := resolve(r); ok {
-				r = r.WithContext(tokencache.NewContext(r.Context(), cache.Partition(key)))
+			key, ok := resolve(r)
+			if !ok {
+				next.ServeHTTP(w, r)
+				return
 			}
-			next.ServeHTTP(w, r)
+			own := newOwned(r, cache.Partition(key))
+			forbidStoring(w.Header(), &own.cacheControl)
+			next.ServeHTTP(w, &own.request)
 		})
 	}
+}
+
+// owned is a request of somebody. The header value of its response is here because
+// that costs no allocation of its own, and sharing one value among all responses
+// would let a handler that writes into its header change everybody's.
+type owned struct {
+	request      http.Request
+	cacheControl [1]string
+}
+
+// newOwned is a function of its own because the compiler then keeps the copy that
+// WithContext makes on the stack.
+func newOwned(r *http.Request, p *tokencache.Partition) *owned {
+	return &owned{request: *r.WithContext(tokencache.NewContext(r.Context(), p))}
 }
 
 // RequireTokens lets a request pass only if its user has tokens to work with.

@@ -14,7 +14,17 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The store of scs.New cannot stop its cleaner without a race.
+		goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup"),
+		// The provider of the README's program lives as long as the program.
+		goleak.IgnoreTopFunction("github.com/maypok86/otter/v2.periodicCleanUp[...]"))
+}
 
 // The program of the README, against a real OpenID Connect server: a browser
 // that opens the page is signed in on the way, and gets its token.

@@ -14,7 +14,11 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	callback = "http://127.0.0.1:45678/callback"

@@ -13,7 +13,11 @@ import (
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // harness has two providers over one store, like two machines.
 func harness(f fault) providertest.Harness {

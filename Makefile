@@ -18,8 +18,8 @@ deps: ## install what the tests need (Debian, as root), or say what is missing
 lint: ## check gofmt, go vet, golangci-lint, go mod tidy and go mod verify
 	@scripts/lint.sh
 
-test: deps lint ## check everything: deps, lint, then every test under the race detector
-	go test -race -shuffle=on -timeout=5m ./...
+test: deps lint ## check everything: deps, lint, then every test under the race detector, with an eye on secrets
+	@scripts/test.sh
 
 bench: ## run every benchmark once, with allocations
 	go test -run='^$$' -bench=. -benchmem ./...

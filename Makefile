@@ -3,13 +3,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps lint test bench stress example
+.PHONY: help deps lint test bench bench-check stress example
 
 # The browser tests skip where there is no browser, except here.
 test stress: export COATCHECK_REQUIRE_BROWSER = 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 deps: ## install what the tests need (Debian, as root), or say what is missing
 	@scripts/deps.sh
@@ -23,6 +23,9 @@ test: deps lint ## check everything: deps, lint, then every test under the race 
 
 bench: ## run every benchmark once, with allocations
 	go test -run='^$$' -bench=. -benchmem ./...
+
+bench-check: ## measure against otter and MSAL Go, and fail if a bar is missed: a minute or two, 5 GB
+	go run -C bench . -check
 
 stress: deps ## repeat every test and fuzz every target: COUNT=20 FUZZTIME=60s
 	@scripts/stress.sh

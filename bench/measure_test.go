@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{{nil, 0}, {[]float64{2}, 2}, {[]float64{9, 1, 2}, 2}, {[]float64{1, 9, 2, 4}, 3}} {
+		if got := median(tt.values); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.values, got, tt.want)
+		}
+	}
+}
+
+// sleeper is a side of which each operation takes so long.
+func sleeper(d time.Duration) batch {
+	return func(_, n int) error {
+		time.Sleep(time.Duration(n) * d)
+		return nil
+	}
+}
+
+func TestRatio(t *testing.T) {
+	t.Parallel()
+	f, err := ratio("sleep", atMost(4), 3, side{"short", sleeper(time.Millisecond)}, side{"long", sleeper(2 * time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.value < 1.2 || f.value > 4 || f.verdict() != "ok" || strings.Contains(f.detail, "at first") {
+		t.Errorf("got %+v, want about 2, at once", f)
+	}
+	f, err = ratio("sleep", atLeast(100), 1, side{"short", sleeper(time.Millisecond)}, side{"long", sleeper(time.Millisecond)})
+	if err != nil || f.verdict() != "MISSED" || !strings.Contains(f.detail, "at first") {
+		t.Errorf("got %+v and error %v, want a second try that the detail tells of", f, err)
+	}
+}
+
+func TestErrorsEndAComparison(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	failing := func(int, int) error {
+		if calls.Add(1) > 40 {
+			return errMiss
+		}
+		time.Sleep(roundTime)
+		return nil
+	}
+	if _, err := ratio("", bar{}, 10, side{"", sleeper(time.Millisecond)}, side{"", failing}); !errors.Is(err, errMiss) {
+		t.Errorf("got error %v, want %v", err, errMiss)
+	}
+}
+
+var sink []byte
+
+func TestAllocations(t *testing.T) { // not in parallel, which testing does not allow
+	got, err := allocations(func(int, int) error { sink = make([]byte, 100); return nil })
+	if err != nil || got != 1 {
+		t.Errorf("got %v and error %v, want 1", got, err)
+	}
+	if _, err := allocations(func(int, int) error { return errMiss }); !errors.Is(err, errMiss) {
+		t.Errorf("got error %v, want %v", err, errMiss)
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	all := []suite{
+		{"good", func(int) ([]figure, error) { return []figure{{value: 1, bar: atMost(1)}}, nil }},
+		{"bad", func(int) ([]figure, error) { return []figure{{value: 2, bar: atMost(1)}}, nil }},
+		{"broken", func(int) ([]figure, error) { return nil, errMiss }},
+	}
+	for _, tt := range []struct {
+		suites []suite
+		only   string
+		missed int
+		failed bool
+	}{
+		{all[:2], "", 1, false},
+		{all, "good", 0, false},
+		{all, "", 1, true},
+		{all, "other", 0, true},
+	} {
+		missed, err := run(io.Discard, tt.suites, tt.only, 1)
+		if missed != tt.missed || (err != nil) != tt.failed {
+			t.Errorf("%d suites, only %q: %d missed, error %v", len(tt.suites), tt.only, missed, err)
+		}
+	}
+}

@@ -43,3 +43,14 @@ func TestParseTicketRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTicketAllocatesTheAccountOnly(t *testing.T) {
+	text := Ticket{account: "uid.utid", generation: newGeneration()}.Encode()
+	if got := testing.AllocsPerRun(100, func() {
+		if _, err := ParseTicket(text); err != nil {
+			t.Error(err)
+		}
+	}); got > 1 {
+		t.Errorf("%v allocations, want 1", got)
+	}
+}

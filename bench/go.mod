@@ -7,6 +7,8 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0
 )
 
+require github.com/sony/gobreaker/v2 v2.4.0 // indirect
+
 require (
 	github.com/AzureAD/microsoft-authentication-library-for-go v1.10.1
 	github.com/golang-jwt/jwt/v5 v5.2.2 // indirect

@@ -44,6 +44,7 @@ func (n *node) call(ctx context.Context) (answer, error) {
 		return answer{}, err
 	}
 	defer leave()
+	ctx = quiet(ctx) // the token is looked up again, by the transport and below
 	if err := n.askAPI(ctx, &a); err != nil {
 		return answer{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
@@ -21,6 +22,7 @@ type config struct {
 	autoLogin     bool
 	tokenLifetime time.Duration
 	provider      string
+	logLevel      slog.Level
 	patience      time.Duration // not a flag: tests have less of it, or more
 }
 
@@ -75,6 +77,7 @@ func (c *config) flags() *flag.FlagSet {
 	fs.StringVar(&c.idpAddr, "idp-addr", "127.0.0.1:8090", "`address` of the built-in identity server")
 	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
 	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
+	fs.TextVar(&c.logLevel, "log-level", slog.LevelWarn, "lowest `level` to log: error, warn, info or debug, which logs every event of the cache")
 	fs.StringVar(&c.provider, "provider", "memory", "storage provider, by `name`: memory")
 	return fs
 }

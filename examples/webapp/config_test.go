@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +14,12 @@ func TestConfig(t *testing.T) {
 	t.Parallel()
 	defaults := config{
 		addr: "127.0.0.1:8080", nodes: 1, idpAddr: "127.0.0.1:8090",
-		tokenLifetime: 10 * time.Minute, provider: "memory",
+		tokenLifetime: 10 * time.Minute, provider: "memory", logLevel: slog.LevelWarn,
 	}
 	changed := defaults
 	changed.addr, changed.nodes, changed.autoLogin, changed.tokenLifetime = "localhost:9000", 3, true, 90*time.Second
+	talkative := defaults
+	talkative.logLevel = slog.LevelDebug
 	elsewhere := defaults
 	elsewhere.issuer = "http://127.0.0.1:9090"
 	env := func(pairs ...string) map[string]string {
@@ -38,6 +41,7 @@ func TestConfig(t *testing.T) {
 		"environment":     {env: env("ADDR=localhost:9000", "NODES=3", "AUTO_LOGIN=1", "TOKEN_LIFETIME=90s"), want: changed},
 		"flags win":       {args: []string{"-addr=localhost:9000", "-nodes=3", "-auto-login=true", "-token-lifetime=90s"}, env: env("ADDR=127.0.0.1:1", "NODES=9", "AUTO_LOGIN=0"), want: changed},
 		"empty is unset":  {env: env("ADDR=", "NODES="), want: defaults},
+		"log level":       {args: []string{"-log-level=debug"}, want: talkative},
 		"issuer":          {args: []string{"-issuer", "http://127.0.0.1:9090"}, want: elsewhere},
 		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
 	}
@@ -69,6 +73,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"-token-lifetime=10", "token-lifetime"},
 		{"-provider=redis", "-provider"},
 		{"-auto-login=maybe", "auto-login"},
+		{"-log-level=loud", "log-level"},
 		{"-unknown", "unknown"},
 		{"extra", "extra"},
 	}

@@ -11,7 +11,7 @@ import (
 // must see one refresh for each, and each must get their own tokens.
 func TestCrowd(t *testing.T) {
 	const users, requests = 200, 16
-	for _, nodes := range []int{1, 3} {
+	for _, nodes := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
 			// The race detector makes one process of a thousand requests slow.
 			s := openWith(t, 30*time.Second, "-auto-login", fmt.Sprintf("-nodes=%d", nodes))

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // TestBrowser walks through the application as a person with a mouse does.
@@ -31,7 +35,7 @@ func TestBrowser(t *testing.T) {
 	b.press(t, "Call the API")
 	b.says(t, "#notice", "Ada Lovelace")
 	b.says(t, "#last", "L1")
-	b.says(t, "#log", "Found in L1")
+	b.says(t, "#log", "Token found in L1")
 
 	before := s.idp().Stats()
 	b.press(t, "Expire my access token")
@@ -39,7 +43,7 @@ func TestBrowser(t *testing.T) {
 	b.waitFor(t, `!document.querySelector("#tokens").innerText.includes("Access token")`)
 	b.press(t, "Call the API")
 	b.says(t, "#last", "the identity server")
-	b.says(t, "#log", "Refreshed")
+	b.waitFor(t, latestSays("No valid token", "Lease taken", "Read from", "Refreshed", "Saved"))
 	b.says(t, "#tokens", "Access token")
 	if after := s.idp().Stats(); after.TokenRequests.RefreshToken != before.TokenRequests.RefreshToken+1 || after.RefreshReused != 0 {
 		t.Errorf("the server counts %+v, and before it was %+v: want one refresh", after, before)
@@ -58,6 +62,75 @@ func TestBrowser(t *testing.T) {
 	b.quiet(t)
 }
 
+// latestSays is true if the latest request in the log has these steps, and no
+// others.
+func latestSays(steps ...string) string {
+	list, _ := json.Marshal(steps) // strings: cannot fail
+	return `(() => {
+		const want = ` + string(list) + `, got = [...document.querySelectorAll("#log > li:first-child .text")];
+		return got.length === want.length && got.every((step, i) => step.textContent.startsWith(want[i]));
+	})()`
+}
+
+// TestBrowserEvents watches, on one node, what happens on others.
+func TestBrowserEvents(t *testing.T) {
+	s := open(t, "-nodes=4", "-auto-login")
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(s.nodes[0].url+"/signin?login_hint=Ada"))
+	b.says(t, "#live", "live")
+
+	// A crowd on other nodes is told of in a few lines.
+	v := s.signedIn(t, "Ada")
+	v.expire(t)
+	s.fault(t, idp.Fault{Endpoint: "token", Delay: 300 * time.Millisecond, Times: 1})
+	var wg sync.WaitGroup
+	for k := range 48 {
+		wg.Go(func() { v.at(s.nodes[1+k%3]).me(t) })
+	}
+	wg.Wait()
+	for _, text := range []string{"Refreshed at the identity server", "Waited for another node", "Waited for a request", "Lease busy", "Saved in the provider"} {
+		b.says(t, "#log", text)
+	}
+	b.says(t, "#log", "× ")
+	b.waitFor(t, `document.querySelectorAll("#log > li").length < 30`)
+	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 1`)
+	b.fits(t)
+	b.shoot(t, "7-crowd")
+
+	// Paused, the log stands still; it goes on where it was.
+	b.press(t, "Pause")
+	before := b.eval(t, `document.querySelector("#log").innerText`)
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "Ada")
+	v.expire(t)
+	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 0`) // the tokens do not
+	if got := b.eval(t, `document.querySelector("#log").innerText`); got != before {
+		t.Errorf("paused, the log goes on: %s", got)
+	}
+	b.press(t, "Resume")
+	b.waitFor(t, latestSays("Saved in the provider"))
+
+	// Whatever the store or the server says is text.
+	n := s.nodes[1]
+	ticket := s.ticketOf(t)
+	n.observe(t.Context(), tokencache.Event{Kind: "<b>new</b>", Detail: "<img src=x onerror=alert(1)>", Key: ticket.Key()})
+	b.says(t, "#log", "<b>new</b>: <img src=x")
+	for _, e := range []tokencache.Event{
+		{Kind: tokencache.EventUnreadable, Detail: "altered or moved", Key: ticket.Key(), Err: tokencache.ErrUnreadable},
+		{Kind: tokencache.EventDegraded, Detail: "unsaved", Source: tokencache.SourceServer, Key: ticket.Key(), Err: tokencache.ErrUnavailable},
+		{Kind: tokencache.EventUnsaved, Detail: "kept", Key: ticket.Key()},
+		{Kind: tokencache.EventUnsaved, Detail: "saved", Key: ticket.Key()},
+	} {
+		n.observe(t.Context(), e)
+	}
+	for _, detail := range []string{"began", "over"} {
+		s.nodes[0].observe(t.Context(), tokencache.Event{Kind: tokencache.EventOutage, Detail: detail})
+	}
+	b.says(t, "#log", "The provider answers again")
+	b.shoot(t, "8-outage")
+	b.quiet(t)
+}
+
 // TestBrowserTrouble shows what a person sees when something is wrong.
 func TestBrowserTrouble(t *testing.T) {
 	s := open(t, "-nodes=2", "-auto-login")
@@ -71,7 +144,7 @@ func TestBrowserTrouble(t *testing.T) {
 	b.says(t, "#notice", "Expired")
 	b.press(t, "Call the API")
 	b.says(t, "#notice", "does not answer")
-	b.says(t, "#log", "identity_server_unavailable")
+	b.says(t, "#log .failed", "Not refreshed: identity_server_unavailable")
 	b.shoot(t, "4-server-down")
 	s.idp().ClearFault("token")
 	b.press(t, "Call the API")

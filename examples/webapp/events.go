@@ -3,55 +3,87 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// event is what a page is told of one access to the user's tokens: no token, and
-// nothing that names the account.
+// event is what a page is told of one thing that happened to the user's tokens:
+// no token, and nothing that names the account.
 type event struct {
-	At      time.Time `json:"at"`
-	Node    int       `json:"node"`
-	What    string    `json:"what"`
-	Source  string    `json:"source"`
-	Millis  float64   `json:"ms"`
-	Changed bool      `json:"changed"`
-	Error   string    `json:"error,omitempty"`
+	At     time.Time            `json:"at"`
+	Node   int                  `json:"node"`
+	Kind   tokencache.EventKind `json:"kind"`
+	Detail string               `json:"detail,omitempty"`
+	Text   string               `json:"text"` // the same, for people
+	Source string               `json:"source"`
+	Millis float64              `json:"ms"`
+	Error  string               `json:"error,omitempty"`
+	// Request is the same for all that one request caused, and in the log.
+	Request string `json:"request,omitempty"`
 }
 
-// observe is the cache's AfterAccess hook. It makes an event of each access,
-// except of reads that ask for no token: those are the pages that show the
-// cache, which would fill the stream with themselves.
-func (n *node) observe(_ context.Context, a *tokencache.Access) error {
-	if a.Scopes == nil && !a.HasStateChanged && a.Err == nil {
-		return nil
+// observe takes the events of the cache, and passes them on to the pages of
+// their user. Events about nobody, such as an outage, are for all of the node.
+func (n *node) observe(ctx context.Context, e tokencache.Event) {
+	n.logEvent(ctx, e)
+	if isQuiet(ctx) && isRead(e) {
+		return
 	}
-	e := event{
-		At: time.Now(), Node: n.number, What: whatHappened(a), Source: a.Source.String(),
-		Millis: float64(a.Duration.Microseconds()) / 1000, Changed: a.HasStateChanged,
+	told := event{
+		At: time.Now(), Node: n.number, Kind: e.Kind, Detail: e.Detail, Text: wordsFor(e),
+		Source: e.Source.String(), Millis: float64(e.Duration.Microseconds()) / 1000,
+		Error: codeOf(e.Err), Request: e.CorrelationID,
 	}
-	if a.Err != nil {
-		e.Error = problemOf(a.Err).code
+	if e.Key == (tokencache.Key{}) {
+		n.hub.broadcast(n.number, told)
+		return
 	}
-	n.hub.publish(a.Account, e)
-	return nil
+	n.hub.publish(e.Key.Account(), told)
 }
 
-func whatHappened(a *tokencache.Access) string {
+// codeOf is the short name of an error, "" for none.
+func codeOf(err error) string {
 	switch {
-	case !a.HasStateChanged:
-		return "lookup"
-	case !a.HasTokens:
-		return removed
-	case a.Source != tokencache.SourceServer:
-		return "expired"
-	case a.Scopes == nil:
-		return "signed in"
+	case err == nil:
+		return ""
+	case errors.Is(err, tokencache.ErrConflict):
+		return "conflict"
+	case errors.Is(err, tokencache.ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, tokencache.ErrRemoved):
+		return "removed"
+	case errors.Is(err, tokencache.ErrUnreadable):
+		return "unreadable"
 	}
-	return "refreshed"
+	return problemOf(err).code
+}
+
+type quietKey struct{}
+
+// quiet marks a context whose reads of the cache are this app's own, such as
+// those of the page that shows the cache. They would fill the stream with
+// themselves.
+func quiet(ctx context.Context) context.Context {
+	return context.WithValue(ctx, quietKey{}, true)
+}
+
+func isQuiet(ctx context.Context) bool { return ctx.Value(quietKey{}) != nil }
+
+// quietly is quiet for all that a handler does.
+func quietly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(quiet(r.Context())))
+	})
+}
+
+// isRead tells of an event that changes nothing, and that went as it should.
+func isRead(e tokencache.Event) bool {
+	return e.Kind == tokencache.EventHit || e.Kind == tokencache.EventLoad && !errors.Is(e.Err, tokencache.ErrUnavailable)
 }
 
 const (
@@ -60,15 +92,12 @@ const (
 	writeTimeout  = 10 * time.Second
 )
 
-// removed is what happened when a partition was.
-const removed = "removed"
-
-// events streams the accesses to the user's tokens (server-sent events, HTML
+// events streams what happens to the user's tokens (server-sent events, HTML
 // Living Standard §9.2).
 func (n *node) events(w http.ResponseWriter, r *http.Request) {
 	p, _ := n.cache.FromContext(r.Context()) // RequireTokens has seen it
 	account := p.Key().Account()
-	s, err := n.hub.subscribe(account)
+	s, err := n.hub.subscribe(account, n.number)
 	if err != nil {
 		n.fail(w, r, err)
 		return
@@ -98,11 +127,32 @@ func (n *node) events(w http.ResponseWriter, r *http.Request) {
 			if !open {
 				return
 			}
-			data, _ := json.Marshal(e) // plain fields: cannot fail
-			ok = send("data: " + string(data) + "\n\n")
-			if e.What == removed {
-				return // what comes next is another sign-in's
+			text, last := written(e, s.events)
+			ok = send(text) && !last
+		}
+	}
+}
+
+// written is the event, and those that wait behind it: a crowd is told of at
+// once. It tells whether a sign-out is the last of them. What comes next is
+// another sign-in's; and if signing out has failed, the page connects again, and
+// the session is looked at again.
+func written(e event, more <-chan event) (text string, last bool) {
+	var b strings.Builder
+	for {
+		data, _ := json.Marshal(e) // plain fields: cannot fail
+		b.WriteString("data: " + string(data) + "\n\n")
+		if e.Kind == tokencache.EventSignOut {
+			return b.String(), true
+		}
+		var open bool
+		select {
+		case e, open = <-more:
+			if !open {
+				return b.String(), true
 			}
+		default:
+			return b.String(), false
 		}
 	}
 }

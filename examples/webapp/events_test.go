@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // TestHub checks the bounds of the live view.
@@ -14,16 +18,16 @@ func TestHub(t *testing.T) {
 	h := newHub()
 	var streams []*stream
 	for range maxStreams {
-		s, err := h.subscribe("ada")
+		s, err := h.subscribe("ada", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		streams = append(streams, s)
 	}
-	if _, err := h.subscribe("ada"); err == nil {
+	if _, err := h.subscribe("ada", 1); err == nil {
 		t.Error("a user may open any number of streams")
 	}
-	bob, err := h.subscribe("bob")
+	bob, err := h.subscribe("bob", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,17 +46,26 @@ func TestHub(t *testing.T) {
 	if len(bob.events) != 0 {
 		t.Error("bob hears of ada")
 	}
+	ada, err := h.subscribe("ada", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.broadcast(1, event{})
+	if len(ada.events) != 1 || len(bob.events) != 0 {
+		t.Error("what is for one node's pages reaches others, or not them")
+	}
 	h.close()
 	if _, open := <-bob.events; open {
 		t.Error("a stream outlives the hub")
 	}
-	if _, err := h.subscribe("bob"); err == nil {
+	if _, err := h.subscribe("bob", 2); err == nil {
 		t.Error("a closed hub takes subscribers")
 	}
 }
 
-// TestEvents checks that users hear of their own tokens only, on all nodes, and
-// that the streams end with the server.
+// TestEvents checks that users hear of their own tokens only, on all nodes, of
+// nothing that pages read for themselves, and that the streams end with the
+// server.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	s := open(t, "-auto-login", "-nodes=2")
@@ -60,25 +73,86 @@ func TestEvents(t *testing.T) {
 	lines := ada.stream(t)
 	bob.me(t)
 	other := ada.at(s.nodes[1])
+	for _, path := range []string{"/", "/tokens", "/api/cache"} {
+		other.get(t, path).want(t, http.StatusOK, "")
+	}
+	other.me(t)
 	other.expire(t)
 	other.me(t)
-	want := []string{
-		`"node":2,"what":"expired","source":"none"`,
-		`"node":2,"what":"lookup","source":"none"`,
-		`"node":2,"what":"refreshed","source":"server"`,
-	}
-	for _, w := range want {
-		select {
-		case line := <-lines:
-			if !strings.Contains(line, w) {
-				t.Errorf("got %s, want %s", line, w)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("waited in vain for %s", w)
+	var got []string
+	for _, e := range upTo(t, lines, tokencache.EventSave, 2) {
+		if e.Node == 2 {
+			got = append(got, strings.TrimSpace(string(e.Kind)+" "+e.Detail)+" "+e.Source)
 		}
+		if e.Text == "" || e.Error != "" || e.Request == "" && e.Kind != tokencache.EventInvalidation {
+			t.Errorf("got %+v", e)
+		}
+	}
+	want := []string{
+		"hit l1",
+		"save none", // without the access token
+		"miss none none", "lease acquired none", "load provider", "refresh server", "save none",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("node 2 (-want +got):", diff)
 	}
 	s.hub.close()
 	for range lines { // ends
+	}
+}
+
+// upTo reads a stream up to the event of that kind that comes for the given time.
+func upTo(t *testing.T, lines <-chan string, kind tokencache.EventKind, times int) (got []event) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		select {
+		case line, open := <-lines:
+			if !open {
+				t.Fatalf("the stream ends after %+v", got)
+			}
+			e := decode[event](t, line)
+			got = append(got, e)
+			if e.Kind == kind {
+				times--
+			}
+			if times == 0 {
+				return got
+			}
+		case <-deadline:
+			t.Fatalf("waited in vain for %s, after %+v", kind, got)
+		}
+	}
+}
+
+// TestOutageIsForTheNode: whoever looks at a node whose store is gone is told,
+// and nobody of the others' tokens; and so is whoever runs it.
+func TestOutageIsForTheNode(t *testing.T) {
+	t.Parallel()
+	s := open(t, "-auto-login", "-nodes=2")
+	ada, bob, carol := s.signedIn(t, "ada"), s.signedIn(t, "bob"), s.signedIn(t, "carol")
+	here, there := ada.stream(t), bob.at(s.nodes[1]).stream(t)
+	ada.me(t)
+	upTo(t, here, tokencache.EventHit, 1)
+	if err := s.provider.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		carol.at(s.nodes[1]).get(t, "/api/me").want(t, http.StatusServiceUnavailable, "cache_unavailable")
+	}
+	for _, e := range upTo(t, there, tokencache.EventOutage, 1) {
+		if e.Request != "" {
+			t.Errorf("bob hears of carol: %+v", e)
+		}
+	}
+	s.hub.close()
+	for line := range here {
+		if e := decode[event](t, line); e.Kind == tokencache.EventOutage && e.Node == 2 {
+			t.Error("ada, at node 1, hears of node 2's outage")
+		}
+	}
+	if logs := s.logs.String(); !strings.Contains(logs, `level=WARN msg="tokencache: outage" node=2 detail=began`) || strings.Contains(logs, "level=INFO") {
+		t.Errorf("the log does not tell of it, or of more: %s", logs)
 	}
 }
 

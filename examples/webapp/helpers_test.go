@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 func TestMain(m *testing.M) {
@@ -51,7 +52,7 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 	}
 	cfg.patience = patience
 	logs := &buffer{}
-	a, err := start(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
+	a, err := start(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: cfg.logLevel})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +111,21 @@ func (s *site) signedIn(t *testing.T, user string) *visitor {
 		t.Fatalf("signing in %s: status %d: %.200s", user, got.status, got.body)
 	}
 	return v
+}
+
+// ticketOf returns a ticket out of the sessions: the user's, if there is one user.
+func (s *site) ticketOf(t *testing.T) (found tokencache.Ticket) {
+	t.Helper()
+	err := s.sessions.Iterate(t.Context(), func(ctx context.Context) error {
+		if ticket, err := tokencache.ParseTicket(s.sessions.GetString(ctx, sessionTicket)); err == nil {
+			found = ticket
+		}
+		return nil
+	})
+	if err != nil || found.Account() == "" {
+		t.Fatal("nobody is signed in:", err)
+	}
+	return found
 }
 
 // at returns the same browser at another node.

@@ -13,38 +13,59 @@ type hub struct {
 	closed  bool
 }
 
-type stream struct{ events chan event }
+type stream struct {
+	node   int // whose page it is
+	events chan event
+}
 
 const (
 	maxStreams   = 8 // of one user
-	streamBuffer = 64
+	streamBuffer = 256
 )
 
 var errTooManyStreams = errors.New("too many event streams of this user are open")
 
 func newHub() *hub { return &hub{streams: map[string]map[*stream]struct{}{}} }
 
-// publish never waits: it ends the streams that cannot keep up, and their pages
-// connect again.
+// publish tells a user's pages, on whatever node.
 func (h *hub) publish(account string, e event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.streams[account] {
-		select {
-		case s.events <- e:
-		default:
-			h.removeLocked(account, s)
+		h.sendLocked(account, s, e)
+	}
+}
+
+// broadcast tells the pages of one node, whoever's they are.
+func (h *hub) broadcast(node int, e event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for account, streams := range h.streams {
+		for s := range streams {
+			if s.node == node {
+				h.sendLocked(account, s, e)
+			}
 		}
 	}
 }
 
-func (h *hub) subscribe(account string) (*stream, error) {
+// sendLocked never waits: it ends a stream that cannot keep up, and its page
+// connects again.
+func (h *hub) sendLocked(account string, s *stream, e event) {
+	select {
+	case s.events <- e:
+	default:
+		h.removeLocked(account, s)
+	}
+}
+
+func (h *hub) subscribe(account string, node int) (*stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed || len(h.streams[account]) >= maxStreams {
 		return nil, errTooManyStreams
 	}
-	s := &stream{events: make(chan event, streamBuffer)}
+	s := &stream{node: node, events: make(chan event, streamBuffer)}
 	if h.streams[account] == nil {
 		h.streams[account] = map[*stream]struct{}{}
 	}

@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	if err != nil {
 		return err
 	}
-	a, err := start(ctx, cfg, slog.New(slog.NewTextHandler(stderr, nil)))
+	a, err := start(ctx, cfg, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel})))
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func TestRun(t *testing.T) {
 	var out, logs buffer
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"-nodes", "2", "-auto-login", "-idp-addr=127.0.0.1:0", "--addr", "127.0.0.1:0"}, noEnv, &out, &logs)
+		done <- run(ctx, []string{"-nodes", "2", "-auto-login", "-idp-addr=127.0.0.1:0", "--addr", "127.0.0.1:0", "-log-level=debug"}, noEnv, &out, &logs)
 	}()
 	var opened [][]string
 	for deadline := time.Now().Add(10 * time.Second); len(opened) < 2 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -43,6 +43,9 @@ func TestRun(t *testing.T) {
 		t.Errorf("stopping took %s", took)
 	}
 	for range events { // ends
+	}
+	if !strings.Contains(logs.String(), "tokencache: hit") {
+		t.Errorf("the log does not tell of the cache: %s", logs.String())
 	}
 	v.CloseIdleConnections()
 	goleak.VerifyNone(t, before, sessionCleaner())

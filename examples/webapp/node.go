@@ -24,10 +24,12 @@ type node struct {
 	url    string // without a slash at the end
 	cache  *tokencache.Cache
 	client *xoauth2.Client
-	api    *http.Client  // calls the API with the user's token
-	plain  *http.Client  // everything else
-	calls  chan struct{} // holds one for each call of the API that is under way
-	server *http.Server
+	// logEvent writes the events of the cache to the log.
+	logEvent func(context.Context, tokencache.Event)
+	api      *http.Client  // calls the API with the user's token
+	plain    *http.Client  // everything else
+	calls    chan struct{} // holds one for each call of the API that is under way
+	server   *http.Server
 
 	listener net.Listener
 	served   chan struct{} // closed when the server has stopped; nil before serve
@@ -53,11 +55,12 @@ const (
 // client of the authorization server, and the router.
 func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*node, error) {
 	n := &node{app: a, number: number, url: "http://" + listener.Addr().String(), listener: listener, calls: make(chan struct{}, maxCalls)}
+	n.logEvent = tokencache.LogEvents(a.log.With("node", number))
 	n.plain = &http.Client{Transport: a.outgoing, Timeout: a.patience}
 	var err error
 	n.cache, err = tokencache.New(a.provider, //nolint:contextcheck // ctx is for starting; the cache lives until close
 		tokencache.Namespace{Issuer: a.issuer.url, ClientID: clientID},
-		&tokencache.Options{AfterAccess: n.observe})
+		&tokencache.Options{Events: n.observe})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func (n *node) routes() http.Handler {
 		// The session first: it knows whose tokens the request is about.
 		r.Use(n.sessions.LoadAndSave)
 		r.Use(middleware.LoadAndSave(n.cache, middleware.SessionAccount(n.ticket)))
-		r.Get("/", n.home)
+		r.With(quietly).Get("/", n.home)
 		r.Get("/signin", n.signIn)
 		r.Get("/callback", n.callback)
 		r.Post("/signout", n.signOut)
@@ -110,7 +113,7 @@ func (n *node) routes() http.Handler {
 		r.Get("/api/me", n.apiMe)
 		r.Post("/call", n.formCall)
 		r.Group(func(r chi.Router) {
-			r.Use(middleware.RequireTokens(n.cache, n.fail))
+			r.Use(quietly, middleware.RequireTokens(n.cache, n.fail))
 			r.Get("/events", n.events)
 			r.Get("/tokens", n.tokens)
 			// For programs: JSON.

@@ -81,7 +81,7 @@ func TestStreamEndsWithTheSignIn(t *testing.T) {
 			if !open {
 				return
 			}
-			if strings.Contains(line, "signed in") {
+			if strings.Contains(line, `"sign-in"`) {
 				t.Fatal("the old stream tells of the new sign-in")
 			}
 		case <-deadline:

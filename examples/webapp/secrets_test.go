@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,55 +14,76 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// TestNoTokenIsShown looks for the user's tokens and account in everything that
-// the application says.
+// TestNoTokenIsShown looks for the users' tokens and accounts, and the client's
+// secret, in everything that the application says: to a user, in the stream and
+// in the log with all that it can tell. It goes through what goes wrong as well.
 func TestNoTokenIsShown(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.signedIn(t, "ada")
+	s := open(t, "-auto-login", "-nodes=2", "-log-level=debug")
+	v, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
 	stop := make(chan struct{})
-	events := make(chan string)
+	events, bobs := make(chan string), make(chan string)
 	go func() { events <- v.listen(t, stop) }()
+	go func() { bobs <- bob.at(s.nodes[1]).listen(t, stop) }()
 
-	var secrets, said []string
+	secrets, said := []string{clientSecret}, []string{}
 	look := func() {
 		secrets = append(secrets, s.secrets(t)...)
 		for _, path := range []string{"/", "/tokens", "/api/cache", "/healthz", "/nothing", "/signin?return_to=x", "/callback?state=x"} {
-			said = append(said, v.get(t, path).body)
+			said = append(said, v.get(t, path).body, v.at(s.nodes[1]).get(t, path).body)
 		}
-		said = append(said, v.post(t, "/call", nil).body)
+		said = append(said, v.post(t, "/call", nil).body, bob.at(s.nodes[1]).post(t, "/call", nil).body)
 	}
 	look()
 	v.expire(t)
 	look()
-	s.fault(t, idp.Fault{Endpoint: "token", Kind: "wrong_audience"})
-	v.expire(t)
-	look()
-	s.idp().ClearFault("token")
-	look()
+	for _, kind := range []string{"wrong_audience", "foreign_subject", "garbage"} {
+		s.fault(t, idp.Fault{Endpoint: "token", Kind: kind})
+		v.expire(t)
+		look()
+		s.idp().ClearFault("token")
+		v.get(t, "/signin?login_hint=ada")
+		look()
+	}
 	v.post(t, "/api/revoke", nil)
 	v.expire(t)
 	said = append(said, v.post(t, "/call", nil).body)
-	close(stop)
-	stream := <-events
-	if !strings.Contains(stream, `"refreshed"`) {
-		t.Errorf("the stream does not tell of the refresh: %s", stream)
+	v.get(t, "/signin?login_hint=ada")
+	look()
+	s.fault(t, idp.Fault{Endpoint: "revoke", Status: http.StatusServiceUnavailable})
+	said = append(said, v.post(t, "/signout", url.Values{"everywhere": {"1"}}).body)
+	if err := s.provider.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	logs := s.logs.String()
-	if !strings.Contains(logs, "identity_server_unavailable") {
-		t.Errorf("the log does not tell of the fault: %s", logs)
+	for range 6 {
+		said = append(said, bob.post(t, "/expire", nil).body)
+	}
+	close(stop)
+	stream, logs := <-events+<-bobs, s.logs.String()
+	for _, kind := range []string{"refresh", "lease", "invalidation", "sign-in", "sign-out", "hit"} {
+		if !strings.Contains(stream, `"kind":"`+kind+`"`) || !strings.Contains(logs, "tokencache: "+kind) {
+			t.Errorf("the stream or the log does not tell of a %s", kind)
+		}
+	}
+	if !strings.Contains(logs, "identity_server_unavailable") || !strings.Contains(logs, "tokencache: outage") {
+		t.Errorf("the log does not tell of the faults: %s", logs)
 	}
 	all := strings.Join(append(said, stream, logs), "\n")
-	if len(secrets) < 10 {
-		t.Fatalf("only %d tokens to look for", len(secrets))
+	if len(secrets) < 20 {
+		t.Fatalf("only %d secrets to look for", len(secrets))
 	}
 	for _, secret := range secrets {
-		if strings.Contains(all, secret) {
+		if strings.Contains(all, secret) || strings.Contains(all, url.QueryEscape(secret)) {
 			t.Errorf("%.12s… is shown", secret)
 		}
 	}
 	if found := regexp.MustCompile(`eyJ[\w-]{10}`).FindString(all); found != "" {
 		t.Errorf("%s looks like a token", found)
+	}
+	for _, name := range []string{"ada", "bob", "contoso.test"} { // for pages only
+		if regexp.MustCompile(`(?i)\b` + name + `\b`).MatchString(stream + logs) {
+			t.Errorf("the stream or the log names %s", name)
+		}
 	}
 }
 

@@ -73,6 +73,9 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	c.names = namer{key: keys.Names, ns: ns}
 	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
 	c.store.calls = newCaller(opts.providerTimeout(caps.InProcess), caps.InProcess, c.tellOutage)
+	if c.hooks.persist {
+		c.store.calls.breaker = nil // what one user's hook fails with must not refuse the others
+	}
 	c.refusals = newRefusals()
 	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
@@ -92,7 +95,7 @@ func (c *Cache) persistByHooks() (Provider, error) {
 		return nil, errKeysWithHooks
 	}
 	c.hooks.persist = true
-	c.byHooks = newHookStore(&c.hooks)
+	c.byHooks = newHookStore(&c.hooks, c.opts.ProviderTimeout)
 	return c.byHooks, nil
 }
 

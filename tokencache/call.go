@@ -21,8 +21,8 @@ type caller struct {
 	// a busy processor makes them late, and a goroutine for each costs more than
 	// the call.
 	inProcess bool
-	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
-	deaf      atomic.Int64 // calls that were left alone and still run
+	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil: it is always asked
+	deaf      atomic.Int64                               // calls that were left alone and still run
 }
 
 // maxDeaf bounds the calls that go on after their deadline.
@@ -54,6 +54,14 @@ func newCaller(timeout time.Duration, inProcess bool, changed func(down bool)) *
 // errCallerLeft marks a call whose caller did not wait for its answer.
 var errCallerLeft = errors.New("the caller has left")
 
+// allow asks the breaker; report tells it what became of the call.
+func (c *caller) allow() (report func(error), refused error) {
+	if c.breaker == nil {
+		return func(error) {}, nil
+	}
+	return c.breaker.Allow()
+}
+
 // do makes a call that answers with an error alone.
 func (c *caller) do(ctx context.Context, op string, f func(context.Context) error) error {
 	_, err := call(ctx, c, op, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
@@ -71,7 +79,7 @@ func call[T any](ctx context.Context, c *caller, op string, f func(context.Conte
 func callOr[T any](
 	ctx context.Context, c *caller, op string, f func(context.Context) (T, error), late func(T),
 ) (answer T, err error) {
-	report, refused := c.breaker.Allow()
+	report, refused := c.allow()
 	if refused != nil || c.deaf.Load() >= maxDeaf {
 		if report != nil {
 			report(errCallerLeft)
@@ -160,6 +168,9 @@ func patiently(ctx context.Context, f func() error) error {
 			return err
 		}
 		sleep(ctx, 100*time.Millisecond)
+		if ctx.Err() != nil {
+			return err // and not that there was no time left
+		}
 	}
 }
 

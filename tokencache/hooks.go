@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"time"
 )
 
@@ -82,6 +83,7 @@ type Access struct {
 	Tokens *Tokens
 
 	started time.Time
+	saved   bool // a change was stored
 	written bool // AfterAccess was called already, to write
 }
 
@@ -126,7 +128,16 @@ func (p *Partition) begin(ctx context.Context, req *Request) (context.Context, *
 	if h.before == nil {
 		return ctx, a, nil
 	}
-	return ctx, a, unavailable("BeforeAccess", h.before(ctx, a))
+	return ctx, a, hookFailed("BeforeAccess", h.before(ctx, a))
+}
+
+// hookFailed is the error of a hook that could not do its work. What such an
+// error says of users and of conditions is not about this partition.
+func hookFailed(op string, err error) error {
+	if err != nil && (isAnswer(err) || errors.Is(err, ErrNoTokens)) {
+		err = errors.New(err.Error())
+	}
+	return unavailable(op, err)
 }
 
 // writing announces a save of the snapshot, nil for a removal.
@@ -134,15 +145,38 @@ func (h *hooks) writing(ctx context.Context, a *Access, s *snapshot, expires tim
 	if a == nil {
 		return nil
 	}
-	a.HasStateChanged = true
-	a.show(s)
-	if a.HasTokens {
-		a.SuggestedExpiry = expires
-	}
+	h.show(a, s)
+	a.change(expires)
 	if h.write == nil {
 		return nil
 	}
-	return h.write(ctx, a)
+	allowed := false
+	defer func() {
+		if !allowed { // also after a panic: what was to be stored is not there
+			h.show(a, nil)
+			a.noChange()
+		}
+	}()
+	err := h.write(ctx, a)
+	allowed = err == nil
+	return err
+}
+
+// change tells that what is shown is about to be stored, and until when.
+func (a *Access) change(expires time.Time) {
+	a.HasStateChanged, a.SuggestedExpiry = true, time.Time{}
+	if a.HasTokens {
+		a.SuggestedExpiry = expires
+	}
+}
+
+func (a *Access) noChange() { a.HasStateChanged, a.SuggestedExpiry = false, time.Time{} }
+
+// done notes that a change was stored, whatever comes after.
+func (a *Access) done() {
+	if a != nil {
+		a.saved = true
+	}
 }
 
 // end tells how the access went.
@@ -151,26 +185,27 @@ func (p *Partition) end(ctx context.Context, a *Access, s *snapshot, source Sour
 	if a == nil || h.after == nil || a.written {
 		return
 	}
-	if err != nil {
-		a.HasStateChanged = false // it was about to be
+	if !a.saved || h.persist { // hookStore has had the change written
+		a.noChange()
 	}
-	switch {
-	case s != nil && h.persist: // what was read stays shown, as it can be written back
-		a.HasTokens = s.usable(a.ClientID, a.Account, time.Now())
-	case s != nil:
-		a.show(s)
-	}
+	h.show(a, s)
 	a.Source, a.Err, a.Duration = source, err, time.Since(a.started)
 	_ = h.after(ctx, a)
 }
 
-func (a *Access) show(s *snapshot) {
+// show shows the contents, nil where they are not known. Hooks that persist may
+// write back what they are shown, so that it is all of the document.
+func (h *hooks) show(a *Access, s *snapshot) {
+	a.Tokens, a.HasTokens = nil, false
 	if s == nil {
-		a.Tokens, a.HasTokens = nil, false
 		return
 	}
-	a.Tokens = tokensOf(s)
 	a.HasTokens = s.usable(a.ClientID, a.Account, time.Now())
+	if !h.persist {
+		a.Tokens = tokensOf(s)
+	} else if doc, err := s.document(); err == nil {
+		a.Tokens = &Tokens{doc: doc.withMeta(s.meta)}
+	}
 }
 
 func newCorrelationID() string { return rand.Text() }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,20 +211,19 @@ func TestHooksOfSignOutEverywhere(t *testing.T) {
 func TestHookPanicsReachTheCaller(t *testing.T) {
 	t.Parallel()
 	a := newAuthority()
-	var armed bool
+	var armed atomic.Bool
 	cache := newCache(t, newProvider(t), &tokencache.Options{BeforeWrite: func(context.Context, *tokencache.Access) error {
-		if armed {
+		if armed.CompareAndSwap(true, false) {
 			panic("in a hook")
 		}
 		return nil
 	}})
 	ticket := mustSignIn(t, cache, a, "read")
-	armed = true
+	armed.Store(true)
 	defer func() {
 		if r := recover(); fmt.Sprint(r) != "in a hook" {
 			t.Errorf("recovered %v", r)
 		}
-		armed = false
 		mustToken(t, cache.Partition(ticket.Key()), nil, "read")
 	}()
 	_, _ = cache.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"write"}}, a)

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,25 +16,26 @@ import (
 // A document of the application's has no version, so the version of what is
 // read is a hash of it. Conditions hold among the users of this value: what was
 // last read or written is remembered, tombstones too. Of writers in other
-// processes the last one wins.
+// processes the last one wins, unless the application finds the conflict itself.
 type hookStore struct {
-	hooks *hooks
-	locks keyedLocks // of a partition, while its hook runs
-	known *otter.Cache[Name, Version]
-	gone  *otter.Cache[Name, Version] // tombstones
+	hooks   *hooks
+	timeout time.Duration               // of a hook; waiting for its turn is not its time
+	locks   keyedLocks                  // of a partition, while its hook runs
+	known   *otter.Cache[Name, Version] // the zero version: nothing is stored
+	gone    *otter.Cache[Name, Version] // tombstones
 }
 
 // hookStoreSize bounds what is remembered, in partitions.
 const hookStoreSize = 100_000
 
-func newHookStore(h *hooks) *hookStore {
-	remember := func(life time.Duration) *otter.Cache[Name, Version] {
+func newHookStore(h *hooks, timeout time.Duration) *hookStore {
+	remember := func() *otter.Cache[Name, Version] {
 		return otter.Must(&otter.Options[Name, Version]{
 			MaximumSize:      hookStoreSize,
-			ExpiryCalculator: otter.ExpiryWriting[Name, Version](life),
+			ExpiryCalculator: otter.ExpiryWriting[Name, Version](tombstoneLife),
 		})
 	}
-	return &hookStore{hooks: h, known: remember(tombstoneLife), gone: remember(tombstoneLife)}
+	return &hookStore{hooks: h, timeout: timeout, known: remember(), gone: remember()}
 }
 
 func (s *hookStore) close() {
@@ -44,9 +46,9 @@ func (s *hookStore) close() {
 // Capabilities: the bytes are the application's to protect.
 func (s *hookStore) Capabilities() Capabilities { return Capabilities{InProcess: true} }
 
-// Load has the application read the partition.
+// Load has the application read the partition. Reads do not wait for each other.
 func (s *hookStore) Load(ctx context.Context, name Name) (Record, error) {
-	unlock, err := s.locks.lock(ctx, name.Partition)
+	unlock, err := s.locks.share(ctx, name.Partition)
 	if err != nil {
 		return Record{}, err
 	}
@@ -56,27 +58,45 @@ func (s *hookStore) Load(ctx context.Context, name Name) (Record, error) {
 
 func (s *hookStore) load(ctx context.Context, name Name) (Record, error) {
 	a := accessOf(ctx)
-	a.Tokens = &Tokens{}
-	if err := s.hooks.before(ctx, a); err != nil {
-		return Record{}, err
+	a.noChange()
+	a.Tokens, a.HasTokens, a.saved, a.written = &Tokens{}, false, false, false
+	err := s.run(ctx, s.hooks.before, a)
+	var doc *document
+	if err == nil {
+		doc, err = a.contents()
 	}
-	doc, err := a.contents()
-	if err != nil {
-		return Record{}, err
-	}
-	if doc.empty() {
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return Record{}, hookFailed("BeforeAccess", err)
+	case errors.Is(err, ErrTooLarge):
 		s.known.Invalidate(name)
-		if tomb, ok := s.gone.GetIfPresent(name); ok {
+		return Record{}, ErrTooLarge
+	case errors.Is(err, ErrUnreadable):
+		s.known.Invalidate(name)
+		return Record{Sealed: unsealed(nil)}, nil // no partition
+	case err != nil:
+		return Record{}, hookFailed("BeforeAccess", err)
+	case doc.empty():
+		tomb, _ := s.gone.GetIfPresent(name)
+		s.known.Set(name, tomb)
+		if tomb != (Version{}) {
 			return Record{Version: tomb}, nil
 		}
 		return Record{}, ErrNotFound
 	}
-	r, err := hookRecord(name, doc)
+	r, err := hookRecord(doc)
 	if err == nil {
 		s.known.Set(name, r.Version)
 		s.gone.Invalidate(name)
 	}
 	return r, err
+}
+
+// run calls the hook with a deadline of its own.
+func (s *hookStore) run(ctx context.Context, h Hook, a *Access) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return h(ctx, a)
 }
 
 // contents is what the application has read.
@@ -88,16 +108,15 @@ func (a *Access) contents() (*document, error) {
 }
 
 // hookRecord makes a record of a document, as a sealer without keys would.
-func hookRecord(name Name, doc *document) (Record, error) {
-	r := Record{Version: hookVersion(doc)}
+func hookRecord(doc *document) (Record, error) {
 	m, rest := doc.splitMeta()
 	plain, err := encodePlain(m, rest, time.Now())
-	if err != nil {
-		return Record{}, err
-	}
-	unsealed := sealer{}
-	r.Sealed, err = unsealed.seal(name, r.Version, plain)
-	return r, err
+	return Record{Version: hookVersion(doc), Sealed: unsealed(plain)}, err
+}
+
+func unsealed(plain []byte) []byte {
+	sealed, _ := (&sealer{}).seal(Name{}, Version{}, plain) // nothing is sealed: cannot fail
+	return sealed
 }
 
 func hookVersion(doc *document) (v Version) {
@@ -107,63 +126,82 @@ func hookVersion(doc *document) (v Version) {
 	return v
 }
 
-// Save has the application write the partition, or delete it.
+// Save has the application write the partition, or delete it. Nothing else of the
+// partition runs meanwhile.
 func (s *hookStore) Save(ctx context.Context, name Name, r Record, cond Condition) error {
 	unlock, err := s.locks.lock(ctx, name.Partition)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if !s.holds(name, cond) {
-		return ErrConflict
-	}
-	a := accessOf(ctx)
-	a.Tokens, a.HasTokens = &Tokens{}, false
-	version := r.Version
-	if !r.Removed() {
-		if version, err = a.showRecord(r); err != nil {
-			return err
-		}
-	}
-	s.known.Invalidate(name) // until it is written, nobody knows
-	a.written = true
-	a.Duration = time.Since(a.started)
-	if err := s.hooks.after(ctx, a); err != nil {
+	if err := s.check(ctx, name, cond); err != nil {
 		return err
 	}
+	a := accessOf(ctx)
+	version, err := s.show(a, r)
+	if err != nil {
+		return err
+	}
+	s.known.Invalidate(name) // until it is written, nobody knows
+	a.written, a.Duration = true, time.Since(a.started)
+	switch err := s.run(ctx, s.hooks.after, a); {
+	case errors.Is(err, ErrConflict):
+		return ErrConflict
+	case errors.Is(err, ErrTooLarge):
+		return ErrTooLarge
+	case err != nil:
+		return hookFailed("AfterAccess", err)
+	}
+	s.known.Set(name, version)
 	if r.Removed() {
 		s.gone.Set(name, version)
 	} else {
 		s.gone.Invalidate(name)
 	}
-	s.known.Set(name, version)
 	return nil
 }
 
-// holds tells whether the condition does, as far as it is known here.
-func (s *hookStore) holds(name Name, cond Condition) bool {
-	known, ok := s.known.GetIfPresent(name)
-	if !ok || cond.Unconditional() {
-		return true
+// check returns ErrConflict if the condition does not hold, as far as it is known
+// here. Whoever could not read, or has read long ago, must not overwrite what is
+// there: it is read now.
+func (s *hookStore) check(ctx context.Context, name Name, cond Condition) error {
+	if cond.Unconditional() {
+		return nil
 	}
 	want, some := cond.Version()
-	return some && want == known
+	known, ok := s.known.GetIfPresent(name)
+	if !ok {
+		known, ok = s.gone.GetIfPresent(name)
+	}
+	if !ok && !some {
+		if _, err := s.load(ctx, name); !errors.Is(err, ErrNotFound) {
+			return cmp.Or(err, ErrConflict)
+		}
+	}
+	if ok && want != known {
+		return ErrConflict
+	}
+	return nil
 }
 
-// showRecord shows what is to be written, and returns its version.
-func (a *Access) showRecord(r Record) (Version, error) {
+// show shows what is to be written, and returns its version: the zero one if that
+// is nothing to be kept.
+func (s *hookStore) show(a *Access, r Record) (Version, error) {
+	if r.Removed() {
+		a.Tokens, a.HasTokens = &Tokens{}, false
+		a.change(time.Time{})
+		return r.Version, nil
+	}
 	snap, err := parsePlain(r.Sealed[envelopeHeader:])
 	if err != nil {
 		return Version{}, err
 	}
-	doc, err := snap.document()
-	if err != nil {
-		return Version{}, err
+	s.hooks.show(a, snap)
+	a.change(r.Expires)
+	if !a.HasTokens {
+		return Version{}, nil
 	}
-	doc = doc.withMeta(snap.meta)
-	a.Tokens = &Tokens{doc: doc}
-	a.HasTokens = snap.usable(a.ClientID, a.Account, time.Now())
-	return hookVersion(doc), nil
+	return hookVersion(a.Tokens.doc), nil
 }
 
 type accessKey struct{}

@@ -191,7 +191,11 @@ func (e *ringError) Error() string {
 	return strings.TrimRight("tokencache: the ciphertext does not open: "+e.reason+" "+e.key, " ")
 }
 
-// Decrypt decrypts with the key that the ciphertext names.
+// Unwrap returns ErrUnreadable.
+func (*ringError) Unwrap() error { return ErrUnreadable }
+
+// Decrypt decrypts with the key that the ciphertext names. Its error is
+// [ErrUnreadable].
 func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	if !isRingFormat(ciphertext) {
 		return nil, &ringError{reason: reasonFormat}

@@ -100,16 +100,19 @@ func (p *Partition) fly(ctx context.Context, f *flight) (out outcome, err error)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
 	defer cancel()
 	out.flight, f.began = f, time.Now()
+	var failed error
+	defer func() { // also after a panic
+		p.end(ctx, f.access, f.state.snapshot(), out.token.Source, failed)
+	}()
 	if ctx, f.access, err = p.begin(ctx, &f.req); err == nil {
 		out.token, err = f.run(ctx)
 	}
-	failed := err
+	failed = err
 	var notStored *notStoredError
 	if errors.As(err, &notStored) && out.token.AccessToken != "" {
 		err = nil // the token was obtained; nothing withdraws it
 		f.tellDegraded(ctx, notStored)
 	}
-	p.end(ctx, f.access, f.state.snapshot(), out.token.Source, failed)
 	out.stored, out.loaded = failed == nil, p.viewed()
 	return out, err
 }

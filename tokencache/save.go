@@ -71,6 +71,7 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 	if err := p.put(ctx, st, rec, saved); err != nil {
 		return nil, err
 	}
+	a.done()
 	return saved, nil
 }
 

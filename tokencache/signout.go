@@ -64,7 +64,7 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 // removed, also along with an error: whoever signs out wants them revoked. The
 // error is errOtherSignIn if there is nothing that this partition may remove.
 func (p *Partition) removing(
-	ctx context.Context, remove func(context.Context, *state) ([]Secret, error),
+	ctx context.Context, remove func(context.Context, *Access, *state) ([]Secret, error),
 ) (spent []Secret, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
@@ -72,7 +72,7 @@ func (p *Partition) removing(
 	var st *state
 	defer func() {
 		left := st.snapshot()
-		if err == nil {
+		if err == nil || access != nil && access.saved {
 			left = nil
 		}
 		p.end(ctx, access, left, SourceNone, err)
@@ -93,16 +93,16 @@ func (p *Partition) removing(
 	if err := p.cache.hooks.writing(ctx, access, nil, time.Time{}); err != nil {
 		return nil, err
 	}
-	return remove(ctx, st)
+	return remove(ctx, access, st)
 }
 
 // removeOwner marks the owner as removed, which ends all of its partitions, and
 // then removes them one by one. The mark comes first: whatever is created
 // afterwards is refused, and whatever was created before is listed.
-func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret, err error) {
+func (p *Partition) removeOwner(ctx context.Context, a *Access, own *state) (spent []Secret, err error) {
 	owners := p.cache.store.caps.Owners
 	if owners == nil {
-		return p.bury(ctx, own)
+		return p.bury(ctx, a, own)
 	}
 	now := time.Now()
 	mark := newRemoval(now)
@@ -115,7 +115,7 @@ func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret
 	names, listed := call(ctx, p.cache.store.calls, "list", func(ctx context.Context) ([]Name, error) {
 		return owners.List(ctx, own.name.Owner)
 	})
-	spent, err = p.bury(ctx, own)
+	spent, err = p.bury(ctx, a, own)
 	errs := []error{listed, err}
 	for _, name := range names {
 		if name == own.name {
@@ -137,7 +137,7 @@ func (p *Partition) owned(name Name) *Partition {
 
 // bury saves a tombstone over the state, or over what has come in its place, but
 // for a later sign-in.
-func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err error) {
+func (p *Partition) bury(ctx context.Context, a *Access, st *state) (spent []Secret, err error) {
 	defer p.cache.l1.drop(st.name)
 	for range saveAttempts {
 		spent = append(spent, p.refreshTokens(st)...)
@@ -148,6 +148,9 @@ func (p *Partition) bury(ctx context.Context, st *state) (spent []Secret, err er
 		over()
 		var moved *errMoved
 		if !errors.As(err, &moved) {
+			if err == nil {
+				a.done()
+			}
 			return spent, ownDeadline(err)
 		}
 		before := st.generation()

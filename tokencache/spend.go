@@ -136,6 +136,12 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 	next := func(now *state) (meta, *document, error) {
 		return f.apply(base, now, &change{grant: g, req: f.p.request(&f.req), used: spent})
 	}
+	defer func() {
+		if r := recover(); r != nil { // a hook's or the provider's, and its caller's
+			f.keep(ctx, base, next)
+			panic(r)
+		}
+	}()
 	err := ErrUnavailable
 	if !f.alone {
 		var saved *state
@@ -149,14 +155,18 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 		}
 	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrConflict) {
-		kept, kerr := f.p.keep(ctx, base, next, f.lease)
-		if kerr == nil {
-			f.state, f.kept = kept, true
-		} else {
-			err = errors.Join(err, kerr)
-		}
+		err = errors.Join(err, f.keep(ctx, base, next))
 	}
 	return &notStoredError{err: err}
+}
+
+// keep keeps the change, with the lease, to be saved later.
+func (f *flight) keep(ctx context.Context, base *state, next changeFunc) error {
+	kept, err := f.p.keep(ctx, base, next, f.lease)
+	if err == nil {
+		f.state, f.kept = kept, true
+	}
+	return err
 }
 
 // apply makes the change to what is stored now. A refresh never brings back

@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -54,7 +55,7 @@ func (t *Tokens) MarshalJSON() ([]byte, error) {
 // any of Microsoft's libraries writes it; null changes nothing. Where it has
 // several entries for one token, the newest is kept. After an error, which says
 // nothing of the input, the contents are as before. The error is [ErrTooLarge]
-// for more than [MaxTokensSize] bytes.
+// for more than [MaxTokensSize] bytes, or else [ErrUnreadable].
 func (t *Tokens) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil // as encoding/json asks for
@@ -65,8 +66,11 @@ func (t *Tokens) UnmarshalJSON(b []byte) error {
 // parse keeps b.
 func (t *Tokens) parse(b []byte) error {
 	d, err := parseDocument(b)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrTooLarge):
 		return err
+	case err != nil:
+		return &malformedError{err: err}
 	}
 	t.snap, t.doc = nil, d
 	return nil

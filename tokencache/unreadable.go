@@ -45,3 +45,10 @@ func whyUnreadable(err error) error {
 	}
 	return &unreadableError{reason: reasonForeign}
 }
+
+// malformedError says what is wrong with a document that does not decode. It is
+// [ErrUnreadable].
+type malformedError struct{ err error }
+
+func (e *malformedError) Error() string   { return e.err.Error() }
+func (e *malformedError) Unwrap() []error { return []error{e.err, ErrUnreadable} }

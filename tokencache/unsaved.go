@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -187,11 +188,22 @@ func (c *Cache) saveLater() {
 		}
 		sleep(ctx, unsavedRetry)
 		for _, e := range list {
-			if err := e.store(ctx); errors.Is(err, ErrUnavailable) {
+			if err := e.storeLater(ctx); errors.Is(err, ErrUnavailable) {
 				break // so is everybody else's; the next round begins elsewhere
 			}
 		}
 	}
+}
+
+// storeLater is store where nobody could recover a panic of the provider or a hook.
+func (e *unsavedEntry) storeLater(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: save: it panicked", ErrUnavailable)
+			e.p.tell(ctx, Event{Kind: EventUnsaved, Detail: detailKept, Err: err})
+		}
+	}()
+	return e.store(ctx)
 }
 
 // flush stores what is kept of the partition, if anything is. With an error it

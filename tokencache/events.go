@@ -45,7 +45,8 @@ const (
 	// EventLoad: the provider was asked for a partition. Err is why it could not
 	// answer, or why the partition has no tokens.
 	EventLoad EventKind = "load"
-	// EventSave: the provider was told to store or remove a partition.
+	// EventSave: the provider has stored a partition (Detail: "") or its removal
+	// ("removed"), and whoever looks finds it; or it could not, and Err tells why.
 	EventSave EventKind = "save"
 	// EventConflict: a save found that another had come first.
 	EventConflict EventKind = "conflict"
@@ -63,9 +64,10 @@ const (
 	// not renew it; "lost", it ran out before it was renewed; "none", the provider
 	// has no leases.
 	EventLease EventKind = "lease"
-	// EventInvalidation: the provider told of changes by others, and copies in
-	// this process were dropped. Detail: "changed" for one partition, "missed" for
-	// all, because messages may have been lost.
+	// EventInvalidation: the provider told of changes by others. Detail: "changed",
+	// the copy of one partition in this process was dropped; "missed", messages may
+	// have been lost, and all copies are only served if the provider does not
+	// answer.
 	EventInvalidation EventKind = "invalidation"
 	// EventUnreadable: a stored record does not open. It is a security event:
 	// the key is missing, or somebody has written to the backend. Detail says why
@@ -109,6 +111,7 @@ const (
 	detailLost       = "lost"
 	detailChanged    = "changed"
 	detailMissed     = "missed"
+	detailRemoved    = "removed"
 	detailUnsaved    = "unsaved"
 	detailAlone      = "alone"
 	detailCopy       = "copy"

@@ -79,7 +79,7 @@ func TestEventsOfAUser(t *testing.T) {
 	if err := cache.Partition(ticket.Key()).SignOut(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	events.want(t, "load", "save", "sign-out")
+	events.want(t, "load", "save removed", "sign-out")
 	wantError(t, cache.Partition(ticket.Key()).Check(t.Context()), tokencache.ErrRemoved)
 	events.want(t, "load")
 	if err := cache.Partition(mustSignIn(t, cache, a).Key()).SignOutEverywhere(t.Context(), a); err != nil {

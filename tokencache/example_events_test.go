@@ -42,7 +42,7 @@ func ExampleLogEvents() {
 	// Output:
 	// level=INFO msg="tokencache: save" key="account key" partition=i9JY93dH
 	// level=INFO msg="tokencache: sign-in" key="account key" partition=i9JY93dH source=server
-	// level=INFO msg="tokencache: save" key="account key" partition=i9JY93dH
+	// level=INFO msg="tokencache: save" detail=removed key="account key" partition=i9JY93dH
 	// level=INFO msg="tokencache: sign-out" key="account key" partition=i9JY93dH
 	// <nil>
 }

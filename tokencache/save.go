@@ -78,7 +78,7 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 // put writes the record over the state st, and keeps saved in L1.
 func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state) error {
 	c := p.cache
-	epoch := c.l1.epoch(st.name)
+	began, epoch := time.Now(), c.l1.epoch(st.name)
 	over := c.l1.own(rec.Version)
 	defer over()
 	err := patiently(ctx, func() error { return p.swap(ctx, st, rec) })
@@ -89,6 +89,7 @@ func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state
 	if epoch, ok := c.l1.replace(p.key.id, saved, epoch); ok {
 		p.remember(loaded{state: saved, epoch: epoch})
 	}
+	p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began)})
 	return nil
 }
 
@@ -99,7 +100,9 @@ func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state
 func (p *Partition) swap(ctx context.Context, st *state, r Record) error {
 	began := time.Now()
 	err := p.cache.store.save(ctx, st.name, r, st.condition())
-	p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began), Err: err})
+	if err != nil {
+		p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began), Err: err})
+	}
 	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func (p *Partition) SignOut(ctx context.Context, server Server) error {
 	spent, err := p.removing(ctx, p.bury)
 	if errors.Is(err, errOtherSignIn) {
-		err = nil
+		return nil
 	}
 	p.tell(ctx, Event{Kind: EventSignOut, Err: err})
 	return errors.Join(err, revoke(ctx, server, spent))
@@ -150,6 +150,8 @@ func (p *Partition) bury(ctx context.Context, a *Access, st *state) (spent []Sec
 		if !errors.As(err, &moved) {
 			if err == nil {
 				a.done()
+				p.cache.l1.drop(st.name)
+				p.tell(ctx, Event{Kind: EventSave, Detail: detailRemoved, Duration: time.Since(now)})
 			}
 			return spent, ownDeadline(err)
 		}

@@ -71,12 +71,12 @@ func (p *Partition) selfSufficient(err error) bool {
 // the answer is there already.
 func (f *flight) read(ctx context.Context) (Token, bool, error) {
 	if err := f.p.flush(ctx); err != nil {
-		return f.readAlone(err)
+		return f.readAlone(ctx, err)
 	}
 	epoch := f.p.cache.l1.epoch(f.name)
 	st, err := f.p.loadRecord(ctx, f.name)
 	if err != nil {
-		return f.readAlone(err)
+		return f.readAlone(ctx, err)
 	}
 	f.p.cache.l1.keep(f.p.key.id, st, epoch)
 	f.p.remember(loaded{state: st, epoch: epoch})
@@ -87,16 +87,16 @@ func (f *flight) read(ctx context.Context) (Token, bool, error) {
 		}
 		return Token{}, false, f.state.err
 	}
-	return f.find()
+	return f.find(ctx)
 }
 
 // readAlone is read while the provider does not answer: what is kept to be saved
 // may have the answer, and what it has no other.
-func (f *flight) readAlone(err error) (Token, bool, error) {
+func (f *flight) readAlone(ctx context.Context, err error) (Token, bool, error) {
 	f.state = &state{name: f.name, err: ErrNoTokens}
 	if e := f.p.cache.unsaved.get(f.p.key.id); e != nil && f.p.opens(e.st) {
 		f.state = e.st
-		if tok, done, ferr := f.find(); ferr != nil || done {
+		if tok, done, ferr := f.find(ctx); ferr != nil || done {
 			return tok, done, ferr
 		}
 	}
@@ -108,12 +108,16 @@ func (f *flight) readAlone(err error) (Token, bool, error) {
 }
 
 // find looks for the answer in what was read.
-func (f *flight) find() (Token, bool, error) {
+func (f *flight) find(ctx context.Context) (Token, bool, error) {
 	q := f.p.query(&f.req)
 	tok, fresh, err := f.state.snap.find(&q, time.Now())
 	if err != nil {
 		return Token{}, false, ErrUnreadable
 	}
 	tok.Source = SourceProvider
-	return tok, fresh == isFresh, nil
+	if fresh != isFresh {
+		return Token{}, false, nil
+	}
+	f.p.tell(ctx, found(tok, fresh)) // another machine has done the work
+	return tok, true, nil
 }

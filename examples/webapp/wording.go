@@ -26,8 +26,11 @@ var wording = map[tokencache.EventKind]map[string]string{
 		"lost":     "Lease lost: it ran out",
 		"none":     "No lease: the provider has none",
 	},
-	tokencache.EventRefresh:  {"": "Refreshed at the identity server"},
-	tokencache.EventSave:     {"": "Saved in the provider"},
+	tokencache.EventRefresh: {"": "Refreshed at the identity server"},
+	tokencache.EventSave: {
+		"":        "Saved in the provider",
+		"removed": "Removed from the provider",
+	},
 	tokencache.EventConflict: {"": "Conflict: somebody else saved first"},
 	tokencache.EventMerge:    {"": "Merged: both changes are saved"},
 	tokencache.EventInvalidation: {

@@ -77,6 +77,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 		c.store.calls.breaker = nil // what one user's hook fails with must not refuse the others
 	}
 	c.refusals = newRefusals()
+	c.unsaved.most = unsavedEntries
 	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
 		return nil, err

@@ -24,3 +24,6 @@ func InL1(c *Cache, k Key) bool {
 	_, ok := c.l1.cache.GetIfPresent(k.id)
 	return ok
 }
+
+// LimitUnsaved sets how many partitions may wait to be stored.
+func LimitUnsaved(c *Cache, most int) { c.unsaved.most = most }

@@ -14,6 +14,8 @@ import (
 // process answers with it, and spends none of the partition's refresh tokens:
 // the stored one has been spent already.
 type unsaved struct {
+	most int // entries
+
 	mu      sync.Mutex
 	entries map[keyID]*unsavedEntry
 	size    int
@@ -63,7 +65,7 @@ func (u *unsaved) put(e *unsavedEntry) error {
 	size := u.size + e.st.snap.size()
 	if before := u.entries[id]; before != nil {
 		size -= before.st.snap.size()
-	} else if len(u.entries) >= unsavedEntries {
+	} else if len(u.entries) >= u.most {
 		return errUnsavedFull
 	}
 	if size > unsavedBytes {

@@ -176,7 +176,7 @@ func TestCloseWaitsForUnsavedTokens(t *testing.T) {
 func TestUnsavedTokensAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const users, room = 4200, 4096
+		const users, room = 50, 40
 		var kept, dropped atomic.Int64
 		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
 		cache := newCache(t, faults, &tokencache.Options{Events: func(_ context.Context, e tokencache.Event) {
@@ -187,6 +187,7 @@ func TestUnsavedTokensAreBounded(t *testing.T) {
 				dropped.Add(1)
 			}
 		}})
+		tokencache.LimitUnsaved(cache, room)
 		answered := make(chan struct{})
 		a.before = func(context.Context) error { <-answered; return nil }
 		var wg sync.WaitGroup

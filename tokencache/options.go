@@ -47,8 +47,8 @@ type Options struct {
 	// not tell of it. Defaults to 15 seconds.
 	L1MaxAge time.Duration
 	// ProviderTimeout bounds every call to the provider; twenty times as much if
-	// it is in-process, where only a busy processor takes time. Defaults to
-	// 250 ms.
+	// it is in-process, where only a busy processor takes time. Without a provider
+	// it bounds the hooks. Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }
 

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/coatcheck-go/coatcheck v0.0.0
 	github.com/maypok86/otter/v2 v2.4.0
+	go.uber.org/goleak v1.3.0
 )
 
 require github.com/sony/gobreaker/v2 v2.4.0 // indirect

@@ -17,11 +17,15 @@ import (
 //
 //   - An error from BeforeAccess stops the access, which then fails with
 //     [ErrUnavailable]; AfterAccess sees the error.
-//   - An error from BeforeWrite stops the save. Signing in or out fails with it.
-//     Tokens that a refresh has obtained are handed out all the same, though not
-//     stored: a rotated refresh token is then lost, and the user will have to
-//     sign in again.
+//   - An error from BeforeWrite stops the save. Signing in or out and Expire fail
+//     with it. Tokens that a refresh has obtained are handed out all the same,
+//     though not stored: a rotated refresh token is then lost, and the user will
+//     have to sign in again.
 //   - An error from AfterAccess is dropped.
+//
+// When others have changed the partition meanwhile, the change is made again, and
+// BeforeWrite called again. What could not be stored at once is stored later, as an
+// access of its own.
 //
 // # Hooks as the persistence
 //
@@ -32,15 +36,26 @@ import (
 // or, if HasTokens is false, deletes what is stored. What is serialized is not
 // encrypted, and is the application's to protect.
 //
-// Every access reads again, also inside a refresh; nothing is kept in memory.
-// In one process, saves do not overwrite each other; among processes the last
-// writer wins, there are no leases, and signing out everywhere reaches the
-// account's own partition only. An error from BeforeAccess fails the access with
-// [ErrUnavailable]; AfterAccess then runs with the error, and nothing changed. An
-// error from AfterAccess never withdraws a token that was obtained: the write is
-// tried again, in the background too.
+// Every access reads again, also inside a refresh and before a change is made once
+// more; nothing is kept in memory but what could not be written. Each call of
+// the two has [Options.ProviderTimeout], and must look at its context. Several reads of a
+// partition may run at once in this process, a write runs alone.
 //
-// A hook that panics, panics in the caller of the cache.
+// In one process, saves do not overwrite each other. Among processes the last
+// writer wins, unless AfterAccess finds that somebody else has written since
+// BeforeAccess and returns [ErrConflict]: the change is then made to what is read
+// again. There are no leases, and signing out everywhere reaches the account's own
+// partition only.
+//
+//   - An error from BeforeAccess fails the access with [ErrUnavailable], and nothing
+//     is changed. But one that is [ErrUnreadable] or [ErrTooLarge], as those of
+//     Deserialize and [KeyRing.Decrypt] are, means that what is stored is of no
+//     use: the access fails with ErrUnreadable, and a new sign-in replaces it.
+//   - An error from AfterAccess never withdraws a token that was obtained: the
+//     write is tried again, in the background too. Only [ErrTooLarge] is final.
+//
+// A hook that panics, panics in the caller of the cache. The tokens that it was to
+// store are then stored later; in the background, a panic is an error.
 type Hook func(context.Context, *Access) error
 
 // Access describes one access to a partition. It is valid during the call.
@@ -62,16 +77,19 @@ type Access struct {
 	// In BeforeAccess it is not known yet, and false.
 	HasTokens bool
 	// HasStateChanged tells that the partition is about to be (BeforeWrite), or
-	// was (AfterAccess), saved or removed.
+	// was (AfterAccess), saved or removed; also if the access then failed.
 	HasStateChanged bool
-	// SuggestedKey is a name for the partition that says nothing of the account.
+	// SuggestedKey is a name for the partition: 43 letters, digits, "-" and "_",
+	// different for each. It is an HMAC; without [Options.Keys] its key is public,
+	// so that whoever knows an account can tell its name.
 	SuggestedKey string
 	// SuggestedExpiry is when the partition ends if it is not used again; zero
 	// unless HasStateChanged and HasTokens.
 	SuggestedExpiry time.Time
 	// CorrelationID is the same for all accesses of one request.
 	CorrelationID string
-	// Source tells where a token that was looked up was found.
+	// Source tells where a token came from. It is not known when hooks that
+	// persist are called to write.
 	Source Source
 	// Duration is the time since BeforeAccess.
 	Duration time.Duration
@@ -190,6 +208,10 @@ func (p *Partition) end(ctx context.Context, a *Access, s *snapshot, source Sour
 	}
 	h.show(a, s)
 	a.Source, a.Err, a.Duration = source, err, time.Since(a.started)
+	if h.persist {
+		_ = p.cache.byHooks.run(ctx, h.after, a)
+		return
+	}
 	_ = h.after(ctx, a)
 }
 

@@ -383,3 +383,26 @@ func TestHooksPersistPanicIsAnAccess(t *testing.T) {
 	}
 	s.want(t, "a panic in a flight", "before", "after tokens", "before", "after tokens")
 }
+
+// A sign-in that could not read at first does not overwrite what was there.
+func TestHooksPersistSignInAfterAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newShelf(), newAuthority()
+		ticket := mustSignIn(t, newHookCache(t, s), a, "read")
+		cache := newHookCache(t, s)
+		ends := time.Now().Add(2500 * time.Millisecond) // the sign-in has given up reading, and begun to write
+		s.set(func(ctx context.Context, access *tokencache.Access, hook tokencache.Hook) error {
+			if time.Now().Before(ends) {
+				return errDisk
+			}
+			return hook(ctx, access)
+		}, nil)
+		again := mustSignIn(t, cache, a, "write")
+		if again != ticket {
+			t.Error("the other sessions of the user were ended")
+		}
+		mustToken(t, cache.Partition(ticket.Key()), nil, "read")
+		mustToken(t, cache.Partition(ticket.Key()), nil, "write")
+	})
+}

@@ -51,7 +51,8 @@ type Options struct {
 	L1MaxAge time.Duration
 	// ProviderTimeout bounds every call to the provider, also where its driver
 	// does not look at the context; twenty times as much if it is in-process, where
-	// only a busy processor takes time. Defaults to 250 ms.
+	// only a busy processor takes time. Without a provider it bounds the hooks.
+	// Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }
 

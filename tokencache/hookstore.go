@@ -194,7 +194,9 @@ func (s *hookStore) show(a *Access, r Record) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	s.hooks.show(a, snap)
+	if s.hooks.show(a, snap); a.Tokens == nil {
+		return Version{}, ErrUnreadable
+	}
 	a.change(r.Expires)
 	return hookVersion(a.Tokens.doc), nil
 }

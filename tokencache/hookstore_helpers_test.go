@@ -33,7 +33,8 @@ func (s *shelf) options() *tokencache.Options {
 	record := s.recorder.options()
 	return &tokencache.Options{
 		BeforeAccess: func(ctx context.Context, a *tokencache.Access) error {
-			defer s.enter(a.SuggestedKey, false)()
+			leave := s.enter(a.SuggestedKey, false)
+			defer leave()
 			if a.HasStateChanged || a.HasTokens || !a.SuggestedExpiry.IsZero() || a.Err != nil || a.Tokens == nil || len(a.Tokens.Entries()) != 0 {
 				s.untold.Add(1)
 			}
@@ -45,7 +46,8 @@ func (s *shelf) options() *tokencache.Options {
 		BeforeWrite: record.BeforeWrite,
 		AfterAccess: func(ctx context.Context, a *tokencache.Access) error {
 			if a.HasStateChanged {
-				defer s.enter(a.SuggestedKey, true)()
+				leave := s.enter(a.SuggestedKey, true)
+				defer leave()
 			}
 			if err := record.AfterAccess(ctx, a); err != nil {
 				return err

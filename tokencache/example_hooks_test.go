@@ -107,10 +107,6 @@ func ExampleHook() {
 		}, nil
 	})
 	fmt.Println("signed in:", err)
-	list, _ := os.ReadDir(dir)
-	for _, file := range list {
-		fmt.Println("a file:", file.Type().IsRegular(), len(file.Name()))
-	}
 	user := cache.Partition(ticket.Key())
 	token, err := user.Token(ctx, tokencache.Request{Scopes: []string{"tasks"}}, nil)
 	fmt.Println("token:", string(token.AccessToken), err)
@@ -121,7 +117,6 @@ func ExampleHook() {
 	fmt.Println("closed:", cache.Close(ctx))
 	// Output:
 	// signed in: <nil>
-	// a file: true 43
 	// token: access-token <nil>
 	// signed out: <nil>
 	// no tokens: true

@@ -154,8 +154,8 @@ func TestHooksOfAChangeBeforeAnError(t *testing.T) {
 	})
 	wantError(t, p.SignOutEverywhere(t.Context(), a), tokencache.ErrUnavailable)
 	for _, s := range r.seen {
-		if last := s.Duration > 0; last && s.HasStateChanged != (s.SuggestedKey == own) {
-			t.Errorf("changed is %t for the own partition: %t", s.HasStateChanged, s.SuggestedKey == own)
+		if after := s.Duration > 0; after && (s.HasStateChanged != (s.SuggestedKey == own) || s.HasTokens && s.HasStateChanged) {
+			t.Errorf("changed is %t, and tokens %t, for the own partition: %t", s.HasStateChanged, s.HasTokens, s.SuggestedKey == own)
 		}
 	}
 }

@@ -142,7 +142,6 @@ func (s *hookStore) Save(ctx context.Context, name Name, r Record, cond Conditio
 	if err != nil {
 		return err
 	}
-	s.known.Invalidate(name) // until it is written, nobody knows
 	a.written, a.Duration = true, time.Since(a.started)
 	switch err := s.run(ctx, s.hooks.after, a); {
 	case errors.Is(err, ErrConflict):
@@ -184,8 +183,7 @@ func (s *hookStore) check(ctx context.Context, name Name, cond Condition) error 
 	return nil
 }
 
-// show shows what is to be written, and returns its version: the zero one if that
-// is nothing to be kept.
+// show shows what is to be written, and returns its version.
 func (s *hookStore) show(a *Access, r Record) (Version, error) {
 	if r.Removed() {
 		a.Tokens, a.HasTokens = &Tokens{}, false
@@ -196,11 +194,10 @@ func (s *hookStore) show(a *Access, r Record) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	s.hooks.show(a, snap)
-	a.change(r.Expires)
-	if !a.HasTokens {
-		return Version{}, nil
+	if s.hooks.show(a, snap); a.Tokens == nil {
+		return Version{}, ErrUnreadable
 	}
+	a.change(r.Expires)
 	return hookVersion(a.Tokens.doc), nil
 }
 

@@ -82,6 +82,13 @@ func TestHooksPersistBlocked(t *testing.T) {
 		if took := time.Since(began); took != 250*time.Millisecond {
 			t.Errorf("the read was ended after %v, want ProviderTimeout", took)
 		}
+		s.set(nil, block)
+		began = time.Now()
+		mustToken(t, p, nil, "read")
+		if took := time.Since(began); took != 250*time.Millisecond {
+			t.Errorf("AfterAccess was ended after %v, want ProviderTimeout", took)
+		}
+		s.set(block, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		if err := p.Check(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, tokencache.ErrUnavailable) {
@@ -245,15 +252,17 @@ func TestHooksPersistWithVersions(t *testing.T) {
 	})
 	one, two := newHookCache(t, s), newHookCache(t, s)
 	application := tokencache.ApplicationKey("", "api")
-	together(8, func(i int) {
-		cache := one
-		if i%2 == 0 {
-			cache = two
-		}
-		mustToken(t, cache.Partition(application), a, fmt.Sprint("scope-", i))
-	})
-	for i := range 8 {
-		mustToken(t, one.Partition(application), nil, fmt.Sprint("scope-", i))
+	a.before = func(context.Context) error { // while one asks the server, two has its answer and writes
+		a.before = nil
+		mustToken(t, two.Partition(application), a, "scope-2")
+		return nil
+	}
+	mustToken(t, one.Partition(application), a, "scope-1")
+	if got := strings.Count(s.only(t), `"cached_at"`); got != 2 {
+		t.Errorf("%d access tokens are stored, want both", got)
+	}
+	for _, scope := range []string{"scope-1", "scope-2"} {
+		mustToken(t, one.Partition(application), nil, scope)
 	}
 }
 
@@ -281,6 +290,28 @@ func TestHooksPersistDoNotResurrect(t *testing.T) {
 			t.Errorf("looked at meanwhile: %t: tokens are stored", look)
 		}
 		mustSignIn(t, cache, a, "read")
+	}
+}
+
+// Nor does it when a sign-in meanwhile has failed to write.
+func TestHooksPersistRememberARemoval(t *testing.T) {
+	t.Parallel()
+	s, a := newShelf(), newAuthority()
+	cache := newHookCache(t, s)
+	ticket := mustSignIn(t, cache, a, "other")
+	a.before = func(ctx context.Context) error {
+		if err := cache.Partition(ticket.Key()).SignOut(ctx, nil); err != nil {
+			t.Error(err)
+		}
+		s.set(nil, failOnce(tokencache.ErrTooLarge, false))
+		_, err := cache.SignIn(ctx, a.signIn("read"))
+		wantError(t, err, tokencache.ErrTooLarge)
+		return nil
+	}
+	_, err := cache.Partition(ticket.Key()).Token(t.Context(), request("read"), a)
+	wantError(t, err, tokencache.ErrRemoved)
+	if s.only(t) != "" {
+		t.Error("tokens are stored")
 	}
 }
 

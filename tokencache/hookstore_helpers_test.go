@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -19,8 +20,9 @@ type shelf struct {
 	// Each, unless nil, runs in the hook's place and may call it. They are called
 	// without the lock.
 	before, after func(context.Context, *tokencache.Access, tokencache.Hook) error
-	overlaps      int // of a write with anything else of its partition
-	readers       int // the most at once in one partition
+	overlaps      int          // of a write with anything else of its partition
+	readers       int          // the most at once in one partition
+	untold        atomic.Int64 // BeforeAccess was told what cannot be known yet
 }
 
 func newShelf() *shelf {
@@ -31,7 +33,11 @@ func (s *shelf) options() *tokencache.Options {
 	record := s.recorder.options()
 	return &tokencache.Options{
 		BeforeAccess: func(ctx context.Context, a *tokencache.Access) error {
-			defer s.enter(a.SuggestedKey, false)()
+			leave := s.enter(a.SuggestedKey, false)
+			defer leave()
+			if a.HasStateChanged || a.HasTokens || !a.SuggestedExpiry.IsZero() || a.Err != nil || a.Tokens == nil || len(a.Tokens.Entries()) != 0 {
+				s.untold.Add(1)
+			}
 			if err := record.BeforeAccess(ctx, a); err != nil {
 				return err
 			}
@@ -40,7 +46,8 @@ func (s *shelf) options() *tokencache.Options {
 		BeforeWrite: record.BeforeWrite,
 		AfterAccess: func(ctx context.Context, a *tokencache.Access) error {
 			if a.HasStateChanged {
-				defer s.enter(a.SuggestedKey, true)()
+				leave := s.enter(a.SuggestedKey, true)
+				defer leave()
 			}
 			if err := record.AfterAccess(ctx, a); err != nil {
 				return err
@@ -182,5 +189,10 @@ func (s *shelf) history() []string {
 
 func newHookCache(t testing.TB, s *shelf) *tokencache.Cache {
 	t.Helper()
+	t.Cleanup(func() {
+		if s.untold.Load() != 0 {
+			t.Error("BeforeAccess was told what cannot be known yet")
+		}
+	})
 	return newCache(t, nil, s.options())
 }

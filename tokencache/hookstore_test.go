@@ -162,7 +162,8 @@ func TestHooksPersistCannotRead(t *testing.T) {
 		ticket := mustSignIn(t, cache, a, "read")
 		before := s.only(t)
 		// An error of this package's says no more than any other.
-		for _, cause := range []error{errDisk, fmt.Errorf("%w: mine", tokencache.ErrNotFound), tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrBusy} {
+		for _, cause := range []error{errDisk, fmt.Errorf("%w: mine", tokencache.ErrNotFound), tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrBusy,
+			fmt.Errorf("%w: %w", tokencache.ErrUnavailable, tokencache.ErrUnreadable)} { // a key service is down
 			s.veto("before", cause)
 			for name, op := range hookOps(cache.Partition(ticket.Key()), a) {
 				s.forget()
@@ -264,5 +265,45 @@ func TestHooksPersistCannotWrite(t *testing.T) {
 				a.wantRefreshes(t, 2)
 			})
 		})
+	}
+}
+
+// A refresh that reads again after it has written is not over with the write.
+func TestHooksPersistEndAfterAWrite(t *testing.T) {
+	t.Parallel()
+	s, a := newShelf(), newAuthority()
+	cache := newHookCache(t, s)
+	p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+	s.forget()
+	asked := 0
+	_, err := p.Token(t.Context(), request("write"), serverFunc(func(_ context.Context, rt tokencache.Secret, _ tokencache.Request) (tokencache.Grant, error) {
+		if asked++; asked == 1 {
+			return tokencache.Grant{RefreshToken: "rotated"}, tokencache.ErrInvalidGrant
+		}
+		if rt != "rotated" {
+			t.Error("the refresh token that came with an error was not used")
+		}
+		return tokencache.Grant{}, &tokencache.ServerError{Err: errRefused}
+	}))
+	wantError(t, err, errRefused)
+	s.want(t, "refused, and then no answer", "before", "after tokens",
+		"before", "write changed tokens", "after changed tokens", "before", "before", "after tokens error")
+}
+
+// A removal is no news once another process has signed in again.
+func TestHooksPersistForgetARemoval(t *testing.T) {
+	t.Parallel()
+	s, a := newShelf(), newAuthority()
+	one, two := newHookCache(t, s), newHookCache(t, s)
+	p := one.Partition(tokencache.AccountKey(account))
+	mustSignIn(t, one, a, "read")
+	if err := p.SignOut(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustSignIn(t, two, a, "read")
+	mustToken(t, p, nil, "read")
+	s.put("")
+	if err := p.Check(t.Context()); !errors.Is(err, tokencache.ErrNoTokens) || errors.Is(err, tokencache.ErrRemoved) {
+		t.Errorf("got %v, want ErrNoTokens alone", err)
 	}
 }

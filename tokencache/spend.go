@@ -138,7 +138,7 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 	}
 	defer func() {
 		if r := recover(); r != nil { // a hook's or the provider's, and its caller's
-			f.keep(ctx, base, next)
+			_ = f.keep(ctx, base, next)
 			panic(r)
 		}
 	}()

@@ -123,7 +123,7 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
-// Neither a miss nor a conflict, a removal or somebody who leaves is an outage.
+// Neither a miss nor a record that is too large, nor somebody who leaves is an outage.
 func TestBreakerCountsOutagesOnly(t *testing.T) {
 	t.Parallel()
 	provider := remote(newProvider(t))
@@ -131,7 +131,7 @@ func TestBreakerCountsOutagesOnly(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, answer := range []error{
-		tokencache.ErrNotFound, tokencache.ErrTooLarge, tokencache.ErrConflict, tokencache.ErrRemoved, context.Canceled,
+		tokencache.ErrNotFound, tokencache.ErrTooLarge, context.Canceled,
 	} {
 		ctx := t.Context()
 		if answer == context.Canceled { //nolint:errorlint // one of the list

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,20 +211,20 @@ func TestHooksOfSignOutEverywhere(t *testing.T) {
 func TestHookPanicsReachTheCaller(t *testing.T) {
 	t.Parallel()
 	a := newAuthority()
-	var armed bool
+	var armed atomic.Bool // what was not stored is tried again behind the test's back
 	cache := newCache(t, newProvider(t), &tokencache.Options{BeforeWrite: func(context.Context, *tokencache.Access) error {
-		if armed {
+		if armed.Load() {
 			panic("in a hook")
 		}
 		return nil
 	}})
 	ticket := mustSignIn(t, cache, a, "read")
-	armed = true
+	armed.Store(true)
 	defer func() {
 		if r := recover(); fmt.Sprint(r) != "in a hook" {
 			t.Errorf("recovered %v", r)
 		}
-		armed = false
+		armed.Store(false)
 		mustToken(t, cache.Partition(ticket.Key()), nil, "read")
 	}()
 	_, _ = cache.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"write"}}, a)

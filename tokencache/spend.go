@@ -138,6 +138,13 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 	}
 	err := ErrUnavailable
 	if !f.alone {
+		defer func() {
+			if r := recover(); r != nil { // in what is plugged in; the tokens are not lost by it
+				_, kerr := f.p.keep(ctx, base, next, f.lease)
+				f.kept = kerr == nil
+				panic(r)
+			}
+		}()
 		var saved *state
 		saved, err = f.p.commit(ctx, flightSaveTimeout, f.access, base, next)
 		switch {

@@ -20,23 +20,26 @@ type unsaved struct {
 	count   atomic.Int64 // len(entries), for those who need not look
 }
 
-// unsavedEntry is one partition's. All but the fields below mu is set once.
+// unsavedEntry is one partition's. All but over is set once.
 type unsavedEntry struct {
 	p    *Partition
 	next changeFunc
-	st   *state    // what this process answers with
-	ends time.Time // when nobody can use it any more
+	// steps is how many changes next is composed of.
+	steps int
+	st    *state    // what this process answers with
+	ends  time.Time // when nobody can use it any more
 	// leases are still held, so that no other machine spends what is stored.
 	leases []*held
 
-	mu   sync.Mutex // held while it is being stored
-	over bool
+	turn chan struct{} // holds one element while it is being stored
+	over bool          // guarded by turn
 }
 
 // What is kept while the provider does not answer is bounded by these.
 const (
 	unsavedEntries = 4096
 	unsavedBytes   = 64 << 20
+	unsavedSteps   = 256 // changes of one partition
 )
 
 // get returns what is kept of the partition, nil if nothing is.
@@ -113,7 +116,7 @@ func (u *unsaved) pending() []*unsavedEntry {
 // the state that this process answers with meanwhile. The caller is a flight: it
 // holds the partition's lock of this process.
 func (p *Partition) keep(ctx context.Context, base *state, next changeFunc, lease *held) (*state, error) {
-	e := &unsavedEntry{p: p, next: next, leases: []*held{lease}}
+	e := &unsavedEntry{p: p, next: next, steps: 1, leases: []*held{lease}, turn: make(chan struct{}, 1)}
 	err := e.begin(base)
 	if err != nil {
 		p.tell(ctx, Event{Kind: EventUnsaved, Detail: detailDropped, Err: err})
@@ -133,10 +136,13 @@ func (e *unsavedEntry) begin(base *state) (err error) {
 	u, last := &e.p.cache.unsaved, e.next
 	before := u.get(e.p.key.id)
 	if before != nil {
-		before.mu.Lock() // it is not being stored now
-		defer before.mu.Unlock()
+		before.turn <- struct{}{} // it is not being stored now
+		defer func() { <-before.turn }()
 		if !before.over {
-			base = before.st
+			if before.steps == unsavedSteps {
+				return errUnsavedFull
+			}
+			base, e.steps = before.st, before.steps+1
 			e.next = compose(before.next, e.next)
 			e.leases = append(e.leases, before.leases...)
 			defer func() { before.over = err == nil }()
@@ -194,6 +200,14 @@ func (c *Cache) saveLater() {
 	}
 }
 
+// kept is what is kept of the partition, nil if nothing is that the key opens.
+func (p *Partition) kept() *unsavedEntry {
+	if e := p.cache.unsaved.get(p.key.id); e != nil && p.opens(e.st) {
+		return e
+	}
+	return nil
+}
+
 // flush stores what is kept of the partition, if anything is. With an error it
 // is kept on.
 func (p *Partition) flush(ctx context.Context) error {
@@ -204,14 +218,20 @@ func (p *Partition) flush(ctx context.Context) error {
 }
 
 // store tries once. It reports what the provider could not do; what became of the
-// tokens otherwise is an event.
+// tokens otherwise is an event. The end of ctx ends the wait for one's turn, and
+// not the attempt, which is nobody's own.
 func (e *unsavedEntry) store(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if e.over {
 		return nil
 	}
-	err := e.commit(ctx)
+	ctx = context.WithoutCancel(ctx)
+	err := guarded(func() error { return e.commit(ctx) })
 	event := Event{Kind: EventUnsaved, Detail: detailSaved, Err: err}
 	switch {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrConflict):

@@ -1,0 +1,166 @@
+package tokencache_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
+)
+
+// What is kept is nobody's request: whoever tries to store it in passing, and
+// leaves or runs out of time meanwhile, takes nothing of it away.
+func TestUnsavedTokensOutliveWhoeverTriesToStoreThem(t *testing.T) {
+	t.Parallel()
+	for name, try := range map[string]func(context.Context, *unsavedNode) error{
+		"a sign-out that ends": func(ctx context.Context, n *unsavedNode) error {
+			return n.cache.Partition(n.ticket.Key()).SignOut(ctx, nil)
+		},
+		"a sign-in that ends": func(ctx context.Context, n *unsavedNode) error {
+			_, err := n.cache.SignIn(ctx, n.a.signIn("read"))
+			return err
+		},
+		"a caller who leaves": func(ctx context.Context, n *unsavedNode) error {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+			defer cancel()
+			return n.cache.Partition(n.ticket.Key()).Expire(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newUnsaved(t)
+				n.faults.Set(providertest.Hang())
+				time.Sleep(300 * time.Millisecond)
+				for range 5 {
+					if err := try(t.Context(), n); err == nil {
+						t.Fatal("the provider hangs, and nothing failed")
+					}
+				}
+				n.faults.Clear()
+				time.Sleep(time.Second)
+				mustToken(t, newCache(t, n.faults, nil).Partition(n.ticket.Key()), n.a, "third")
+				n.a.wantRefreshes(t, 2)
+			})
+		})
+	}
+}
+
+// A copy of an earlier sign-in says nothing about a session of a later one, which
+// another machine has made.
+func TestCopiesOfAnEarlierSignIn(t *testing.T) {
+	t.Parallel()
+	noWatcher := func(c *tokencache.Capabilities) { c.Watcher = nil }
+	again := func(t *testing.T, store tokencache.Provider, a *authority, first tokencache.Ticket) tokencache.Ticket {
+		t.Helper()
+		other := newCache(t, store, nil)
+		if err := other.Partition(first.Key()).SignOut(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+		return mustSignIn(t, other, a, "read")
+	}
+	t.Run("in L1", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store, a := newProvider(t), newAuthority()
+			cache := newCache(t, &faulty{Provider: store, hide: noWatcher}, nil)
+			first := mustSignIn(t, cache, a, "read")
+			second := again(t, store, a, first)
+			mustToken(t, cache.Partition(second.Key()), nil, "read")
+			_, err := cache.Partition(first.Key()).Token(t.Context(), request("read"), nil)
+			wantError(t, err, tokencache.ErrNoTokens)
+		})
+	})
+	t.Run("aged", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store, a := newProvider(t), newAuthority()
+			faults := providertest.NewFaults(store)
+			cache := newCache(t, &faulty{Provider: faults, hide: noWatcher}, nil)
+			first := mustSignIn(t, cache, a, "read")
+			second := again(t, store, a, first)
+			faults.Set(providertest.Down())
+			_, err := cache.Partition(second.Key()).Token(t.Context(), request("read"), nil)
+			if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNoTokens) {
+				t.Errorf("got %v, want ErrUnavailable alone", err)
+			}
+		})
+	})
+	t.Run("kept", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store, a := newProvider(t), newAuthority()
+			faults := providertest.NewFaults(store)
+			cache := newCache(t, faults, nil)
+			first := mustSignIn(t, cache, a, "read")
+			mustToken(t, cache.Partition(first.Key()), downAfterRefresh(a, faults), "write")
+			second := again(t, store, a, first)
+			_, err := cache.Partition(second.Key()).Token(t.Context(), request("read"), a)
+			if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNoTokens) {
+				t.Errorf("got %v, want ErrUnavailable alone", err)
+			}
+			faults.Clear()
+			time.Sleep(time.Second)
+			mustToken(t, cache.Partition(second.Key()), nil, "read")
+		})
+	})
+}
+
+// An error that the contract does not name for a call means that the backend
+// could not answer, whatever it means for other calls.
+func TestErrorsOfOtherCallsAreOutages(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []error{tokencache.ErrBusy, tokencache.ErrNotFound} {
+		t.Run(answer.Error(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+				cache := newCache(t, faults, nil)
+				p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+				faults.Set(providertest.First(3, func(context.Context, *providertest.Call) error { return answer }), providertest.OpSave)
+				mustToken(t, p, a, "write")
+				time.Sleep(time.Second)
+				mustToken(t, newCache(t, faults, nil).Partition(p.Key()), a, "third")
+				a.wantRefreshes(t, 2)
+			})
+		})
+	}
+	t.Run("load", func(t *testing.T) {
+		t.Parallel()
+		provider := &faulty{Provider: newProvider(t)}
+		cache := newCache(t, provider, nil)
+		provider.set(func(context.Context, tokencache.Name) (tokencache.Record, error) {
+			return tokencache.Record{}, tokencache.ErrRemoved
+		}, nil)
+		err := cache.Partition(tokencache.AccountKey(account)).Check(t.Context())
+		if !errors.Is(err, tokencache.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+// The time of a flight may end in any of its steps; the caller's has not.
+func TestFlightThatEndsWhileReading(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+		cache := newCache(t, faults, nil)
+		p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+		began := time.Now()
+		faults.Set(func(ctx context.Context, c *providertest.Call) error {
+			if time.Since(began) < 29*time.Second {
+				return tokencache.ErrBusy
+			}
+			return c.Do(ctx)
+		}, providertest.OpAcquire)
+		faults.Set(providertest.Hang(), providertest.OpLoad)
+		_, err := p.Token(t.Context(), request("write"), a)
+		if errors.Is(err, tokencache.ErrUnavailable) || !errors.Is(err, tokencache.ErrBusy) {
+			t.Errorf("got %v, want ErrBusy", err)
+		}
+	})
+}

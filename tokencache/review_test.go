@@ -164,3 +164,145 @@ func TestFlightThatEndsWhileReading(t *testing.T) {
 		}
 	})
 }
+
+func TestUnsavedTokensOutliveACallerWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 10 { // some are stored by the background before the caller tries
+			n := newUnsaved(t)
+			n.faults.Clear()
+			time.Sleep(201 * time.Millisecond) // the breaker's rest
+			_ = n.cache.Partition(n.ticket.Key()).Expire(gone)
+			time.Sleep(time.Second)
+			mustToken(t, newCache(t, n.faults, nil).Partition(n.ticket.Key()), n.a, "third")
+			n.a.wantRefreshes(t, 2)
+		}
+	})
+}
+
+// Whoever signs out everywhere is signed out of what waits to be stored, too.
+func TestSignOutEverywhereEndsUnsavedTokens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+		cache := newCache(t, faults, nil)
+		ticket := mustSignIn(t, cache, a, "read")
+		key := tokencache.AssertionKey(mustVerify(t, account, "incoming"))
+		for range 10 { // the background may come first
+			faults.Set(providertest.Down())
+			mustToken(t, cache.Partition(key), a, "new")
+			faults.Clear()
+			if err := cache.Partition(ticket.Key()).SignOutEverywhere(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			_, err := cache.Partition(key).Token(t.Context(), request("new"), nil)
+			wantError(t, err, tokencache.ErrNoTokens)
+			time.Sleep(6 * time.Minute)
+			ticket = mustSignIn(t, cache, a, "read")
+		}
+	})
+}
+
+// What has become too old to be stored takes nothing younger with it.
+func TestUnsavedTokensOfDifferentAges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+		p := newCache(t, faults, nil).Partition(tokencache.ApplicationKey("", "api://tasks"))
+		faults.Set(providertest.Down())
+		mustToken(t, p, a, "one")
+		time.Sleep(4 * time.Minute)
+		second := mustToken(t, p, a, "two")
+		time.Sleep(2 * time.Minute)
+		faults.Clear()
+		time.Sleep(time.Second)
+		other := newCache(t, faults, nil).Partition(p.Key())
+		if mustToken(t, other, nil, "two").AccessToken != second.AccessToken {
+			t.Error("another token was stored")
+		}
+	})
+}
+
+// A partition for which the server is asked again and again during an outage
+// does not grow without bound.
+func TestUnsavedChangesAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var events log
+		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+		cache := newCache(t, faults, &tokencache.Options{Events: events.add})
+		p := cache.Partition(tokencache.ApplicationKey("", "api://tasks"))
+		faults.Set(providertest.Down())
+		refused := tokencache.Secret("")
+		for range 300 {
+			tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"one"}, Refused: refused}, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused = tok.AccessToken
+		}
+		events.wantAmong(t, "unsaved kept", "unsaved dropped")
+		faults.Clear()
+	})
+}
+
+// A panic in what is plugged in has no caller in background work, and does not
+// end the program.
+func TestPanicsInTheBackground(t *testing.T) {
+	t.Parallel()
+	bug := func(context.Context, *providertest.Call) error { panic("a bug") }
+	start := func(t *testing.T) *unsavedNode {
+		t.Helper()
+		n := &unsavedNode{a: newAuthority(), faults: providertest.NewFaults(newProvider(t))}
+		n.a.lifetime = 1000 * time.Hour
+		n.cache = newCache(t, n.faults, noCopies(tokencache.Options{Events: n.events.add}))
+		n.ticket = mustSignIn(t, n.cache, n.a, "read")
+		return n
+	}
+	t.Run("touch", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			n := start(t)
+			n.faults.Set(bug, providertest.OpTouch)
+			time.Sleep(5 * day)
+			mustToken(t, n.cache.Partition(n.ticket.Key()), nil, "read")
+			synctest.Wait()
+			n.events.wantAmong(t, "upkeep touched")
+		})
+	})
+	t.Run("renew", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			n := start(t)
+			n.faults.Set(bug, providertest.OpRenew)
+			n.a.before = func(context.Context) error { time.Sleep(5 * time.Second); return nil }
+			mustToken(t, n.cache.Partition(n.ticket.Key()), n.a, "write")
+			n.events.wantAmong(t, "lease acquired", "lease failed")
+		})
+	})
+	t.Run("watch", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			n := start(t)
+			n.faults.Set(bug, providertest.OpWatch)
+			time.Sleep(5 * time.Second)
+			n.faults.Clear()
+			time.Sleep(5 * time.Second)
+			n.events.wantAmong(t, "invalidation missed", "invalidation missed")
+		})
+	})
+	t.Run("store", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			n := newUnsaved(t)
+			n.faults.Set(bug)
+			time.Sleep(5 * time.Second)
+			n.faults.Clear()
+			time.Sleep(time.Second)
+			mustToken(t, newCache(t, n.faults, nil).Partition(n.ticket.Key()), n.a, "third")
+			n.a.wantRefreshes(t, 2)
+		})
+	})
+}

@@ -104,6 +104,10 @@ func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret
 	if owners == nil {
 		return p.bury(ctx, own)
 	}
+	var errs []error
+	for _, e := range p.cache.unsaved.ofOwner(own.name.Owner) {
+		errs = append(errs, e.store(ctx)) // to be found, removed and revoked like the others
+	}
 	now := time.Now()
 	mark := newRemoval(now)
 	err = p.cache.store.calls.do(ctx, "mark", func(ctx context.Context) error {
@@ -116,7 +120,7 @@ func (p *Partition) removeOwner(ctx context.Context, own *state) (spent []Secret
 		return owners.List(ctx, own.name.Owner)
 	})
 	spent, err = p.bury(ctx, own)
-	errs := []error{listed, err}
+	errs = append(errs, listed, err)
 	for _, name := range names {
 		if name == own.name {
 			continue

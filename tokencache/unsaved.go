@@ -79,6 +79,18 @@ func (u *unsaved) put(e *unsavedEntry) error {
 	return nil
 }
 
+// ofOwner returns what is kept of the owner's partitions.
+func (u *unsaved) ofOwner(owner string) (list []*unsavedEntry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, e := range u.entries {
+		if e.st.name.Owner == owner {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // remove forgets the entry, unless another has come in its place.
 func (u *unsaved) remove(e *unsavedEntry) {
 	u.mu.Lock()
@@ -171,10 +183,14 @@ func advance(base *state, next changeFunc, now time.Time) (*state, error) {
 	return &state{name: base.name, found: true, version: base.version, mark: base.mark, snap: snap, partial: partial}, err
 }
 
-// compose makes one change of two.
+// compose makes one change of two. If the first comes too late, the second may
+// still be in time: it was made without knowing what is stored.
 func compose(first, second changeFunc) changeFunc {
 	return func(now *state) (meta, *document, error) {
 		between, err := advance(now, first, time.Now())
+		if errors.Is(err, ErrRemoved) {
+			return second(now)
+		}
 		if err != nil {
 			return meta{}, nil, err
 		}
@@ -244,6 +260,9 @@ func (e *unsavedEntry) store(ctx context.Context) error {
 	}
 	e.over = true
 	e.p.cache.unsaved.remove(e)
+	if err != nil {
+		e.p.cache.l1.drop(e.st.name) // whoever remembers it asks again
+	}
 	e.p.tell(ctx, event)
 	for _, lease := range e.leases {
 		lease.end()

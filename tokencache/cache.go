@@ -188,7 +188,7 @@ func (c *Cache) watch() {
 	}
 	c.watching.Go(func() {
 		for ctx.Err() == nil {
-			_ = w.Watch(ctx, c.changed)
+			_ = guarded(func() error { return w.Watch(ctx, c.changed) })
 			sleep(ctx, time.Second) // a watcher that gives up is asked again
 		}
 	})

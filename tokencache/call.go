@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +97,7 @@ func callOr[T any](
 		answer, err = bounded(own, c, f, late)
 	}
 	switch {
-	case isAnswer(err):
+	case isAnswer(op, err):
 		outcome = err
 	case ctx.Err() != nil:
 		err = ctx.Err() // the caller's end, not the backend's failure
@@ -107,10 +108,31 @@ func callOr[T any](
 	return answer, err
 }
 
-// isAnswer tells whether the error is one that the contract names.
-func isAnswer(err error) bool {
-	return err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) ||
-		errors.Is(err, ErrRemoved) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBusy)
+// answers are the errors that the contract names for each call. Any other means
+// that the backend could not answer, also one that answers another call.
+var answers = map[string][]error{
+	"load":  {ErrNotFound, ErrTooLarge},
+	"save":  {ErrConflict, ErrRemoved, ErrTooLarge},
+	"lease": {ErrBusy},
+	"renew": {ErrConflict},
+	"touch": {ErrConflict, ErrNotFound},
+}
+
+// isAnswer tells whether the outcome of a call is one that the contract names.
+func isAnswer(op string, err error) bool {
+	return err == nil || slices.ContainsFunc(answers[op], func(a error) bool { return errors.Is(err, a) })
+}
+
+// guarded makes an error of a panic in what is plugged in, for goroutines that
+// nobody called: there it would end the program. The panic's value may be
+// anything, so only its type is told.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: a panic of type %T", ErrUnavailable, r)
+		}
+	}()
+	return f()
 }
 
 // bounded runs f until ctx ends, and then leaves it alone.
@@ -128,10 +150,10 @@ func bounded[T any](ctx context.Context, c *caller, f func(context.Context) (T, 
 			r.panicked = recover()
 			done <- r
 			if !left.CompareAndSwap(false, true) { // nobody has taken it
-				c.deaf.Add(-1)
 				if late != nil && r.err == nil && r.panicked == nil {
 					late(r.answer)
 				}
+				c.deaf.Add(-1) // last: Close waits for it
 			}
 		}()
 		r.answer, r.err = f(ctx)

@@ -123,7 +123,7 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
-// Neither a miss nor a conflict, a removal or somebody who leaves is an outage.
+// Neither a miss nor a record that is too large, nor somebody who leaves is an outage.
 func TestBreakerCountsOutagesOnly(t *testing.T) {
 	t.Parallel()
 	provider := remote(newProvider(t))
@@ -131,7 +131,7 @@ func TestBreakerCountsOutagesOnly(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, answer := range []error{
-		tokencache.ErrNotFound, tokencache.ErrTooLarge, tokencache.ErrConflict, tokencache.ErrRemoved,
+		tokencache.ErrNotFound, tokencache.ErrTooLarge,
 	} {
 		provider.set(func(context.Context, tokencache.Name) (tokencache.Record, error) { return tokencache.Record{}, answer }, nil)
 		for i := range 20 {

@@ -152,8 +152,10 @@ func (p *Partition) begin(ctx context.Context, req *Request) (context.Context, *
 // hookFailed is the error of a hook that could not do its work. What such an
 // error says of users and of conditions is not about this partition.
 func hookFailed(op string, err error) error {
-	if err != nil && (isAnswer(err) || errors.Is(err, ErrNoTokens)) {
-		err = errors.New(err.Error())
+	for op := range answers {
+		if err != nil && (isAnswer(op, err) || errors.Is(err, ErrNoTokens)) {
+			err = errors.New(err.Error())
+		}
 	}
 	return unavailable(op, err)
 }

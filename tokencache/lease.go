@@ -85,7 +85,7 @@ func (f *flight) await(ctx context.Context, began time.Time) (lease Lease, asked
 func giveBack(lease Lease) {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	_ = lease.Release(ctx)
+	_ = guarded(func() error { return lease.Release(ctx) })
 }
 
 // watchdog renews the lease: a slow server must not cost it.
@@ -99,8 +99,10 @@ func (f *flight) watchdog(ctx context.Context, h *held, lease Lease) {
 		case <-tick.C:
 		}
 		asked := time.Now()
-		err := f.p.cache.store.calls.do(ctx, "renew", func(ctx context.Context) error {
-			return lease.Renew(ctx, leaseTTL)
+		err := guarded(func() error {
+			return f.p.cache.store.calls.do(ctx, "renew", func(ctx context.Context) error {
+				return lease.Renew(ctx, leaseTTL)
+			})
 		})
 		switch {
 		case err == nil:

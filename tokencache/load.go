@@ -30,14 +30,16 @@ func (p *Partition) guard(st *state) *state {
 // before, or from the provider. If the provider does not answer, or with what
 // does not open, a copy in L1 that may be behind is better than nothing.
 func (p *Partition) load(ctx context.Context) (*state, Source, error) {
-	if st := p.cache.l1.get(&p.key.id); st != nil {
-		return p.guard(st), SourceL1, nil
+	// A copy of another sign-in is no answer: the user may have signed out and in
+	// again on another machine.
+	if st := p.cache.l1.get(&p.key.id); st != nil && p.opens(st) {
+		return st, SourceL1, nil
 	}
 	st, source, err := p.loadAnew(ctx)
 	if errors.Is(err, ErrUnavailable) || err == nil && errors.Is(st.err, ErrUnreadable) {
-		if aged := p.cache.l1.aged(&p.key.id); aged != nil {
+		if aged := p.cache.l1.aged(&p.key.id); aged != nil && p.opens(aged) {
 			p.tell(ctx, Event{Kind: EventDegraded, Detail: detailCopy, Source: SourceL1, Err: err})
-			return p.guard(aged), SourceL1, nil
+			return aged, SourceL1, nil
 		}
 	}
 	if err != nil {
@@ -52,7 +54,7 @@ func (p *Partition) loadAnew(ctx context.Context) (*state, Source, error) {
 	if err != nil {
 		return nil, SourceNone, err
 	}
-	if e := p.cache.unsaved.get(p.key.id); e != nil {
+	if e := p.kept(); e != nil {
 		return e.st, SourceL1, nil
 	}
 	if p.cache.hooks.persist { // each access reads for itself, through its own hook
@@ -116,7 +118,7 @@ func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
 	if l.state, err = p.loadRecord(ctx, name); err != nil {
 		return loaded{}, err
 	}
-	if e := p.cache.unsaved.get(p.key.id); e != nil {
+	if e := p.kept(); e != nil {
 		l.state = e.st // it came meanwhile, and is newer than what is stored
 		return l, nil
 	}

@@ -65,7 +65,7 @@ func (p *Partition) commitOnce(ctx context.Context, a *Access, st *state, next c
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, unavailable("seal", err) // whatever it is, it says nothing about the user
 	}
 	saved := &state{name: st.name, found: true, version: rec.Version, mark: rec.Mark, snap: snap}
 	if err := p.put(ctx, st, rec, saved); err != nil {

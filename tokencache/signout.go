@@ -104,6 +104,10 @@ func (p *Partition) removeOwner(ctx context.Context, a *Access, own *state) (spe
 	if owners == nil {
 		return p.bury(ctx, a, own)
 	}
+	var errs []error
+	for _, e := range p.cache.unsaved.ofOwner(own.name.Owner) {
+		errs = append(errs, e.store(ctx)) // to be found, removed and revoked like the others
+	}
 	now := time.Now()
 	mark := newRemoval(now)
 	err = p.cache.store.calls.do(ctx, "mark", func(ctx context.Context) error {
@@ -116,7 +120,7 @@ func (p *Partition) removeOwner(ctx context.Context, a *Access, own *state) (spe
 		return owners.List(ctx, own.name.Owner)
 	})
 	spent, err = p.bury(ctx, a, own)
-	errs := []error{listed, err}
+	errs = append(errs, listed, err)
 	for _, name := range names {
 		if name == own.name {
 			continue

@@ -137,7 +137,7 @@ func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 		return f.apply(base, now, &change{grant: g, req: f.p.request(&f.req), used: spent})
 	}
 	defer func() {
-		if r := recover(); r != nil { // a hook's or the provider's, and its caller's
+		if r := recover(); r != nil { // in what is plugged in: the tokens are not lost by it
 			_ = f.keep(ctx, base, next)
 			panic(r)
 		}

@@ -48,7 +48,7 @@ func (f *flight) turn(ctx context.Context) (tok Token, err error) {
 	for range 2 {
 		tok, done, err := f.read(ctx)
 		if err != nil || done {
-			return tok, err
+			return tok, busy(err)
 		}
 		if !f.lease.holds() {
 			return Token{}, errLeaseLost
@@ -70,6 +70,7 @@ func (p *Partition) selfSufficient(err error) bool {
 // read loads the partition from the provider, never from L1, and tells whether
 // the answer is there already.
 func (f *flight) read(ctx context.Context) (Token, bool, error) {
+	f.alone = false // perhaps the provider answers by now
 	if err := f.p.flush(ctx); err != nil {
 		return f.readAlone(ctx, err)
 	}
@@ -94,7 +95,7 @@ func (f *flight) read(ctx context.Context) (Token, bool, error) {
 // may have the answer, and what it has no other.
 func (f *flight) readAlone(ctx context.Context, err error) (Token, bool, error) {
 	f.state = &state{name: f.name, err: ErrNoTokens}
-	if e := f.p.cache.unsaved.get(f.p.key.id); e != nil && f.p.opens(e.st) {
+	if e := f.p.kept(); e != nil {
 		f.state = e.st
 		if tok, done, ferr := f.find(ctx); ferr != nil || done {
 			return tok, done, ferr

@@ -3,7 +3,6 @@ package tokencache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,23 +22,26 @@ type unsaved struct {
 	count   atomic.Int64 // len(entries), for those who need not look
 }
 
-// unsavedEntry is one partition's. All but the fields below mu is set once.
+// unsavedEntry is one partition's. All but over is set once.
 type unsavedEntry struct {
 	p    *Partition
 	next changeFunc
-	st   *state    // what this process answers with
-	ends time.Time // when nobody can use it any more
+	// steps is how many changes next is composed of.
+	steps int
+	st    *state    // what this process answers with
+	ends  time.Time // when nobody can use it any more
 	// leases are still held, so that no other machine spends what is stored.
 	leases []*held
 
-	mu   sync.Mutex // held while it is being stored
-	over bool
+	turn chan struct{} // holds one element while it is being stored
+	over bool          // guarded by turn
 }
 
 // What is kept while the provider does not answer is bounded by these.
 const (
 	unsavedEntries = 4096
 	unsavedBytes   = 64 << 20
+	unsavedSteps   = 256 // changes of one partition
 )
 
 // get returns what is kept of the partition, nil if nothing is.
@@ -79,6 +81,18 @@ func (u *unsaved) put(e *unsavedEntry) error {
 	return nil
 }
 
+// ofOwner returns what is kept of the owner's partitions.
+func (u *unsaved) ofOwner(owner string) (list []*unsavedEntry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, e := range u.entries {
+		if e.st.name.Owner == owner {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // remove forgets the entry, unless another has come in its place.
 func (u *unsaved) remove(e *unsavedEntry) {
 	u.mu.Lock()
@@ -116,7 +130,7 @@ func (u *unsaved) pending() []*unsavedEntry {
 // the state that this process answers with meanwhile. The caller is a flight: it
 // holds the partition's lock of this process.
 func (p *Partition) keep(ctx context.Context, base *state, next changeFunc, lease *held) (*state, error) {
-	e := &unsavedEntry{p: p, next: next, leases: []*held{lease}}
+	e := &unsavedEntry{p: p, next: next, steps: 1, leases: []*held{lease}, turn: make(chan struct{}, 1)}
 	err := e.begin(base)
 	if err != nil {
 		p.tell(ctx, Event{Kind: EventUnsaved, Detail: detailDropped, Err: err})
@@ -136,10 +150,13 @@ func (e *unsavedEntry) begin(base *state) (err error) {
 	u, last := &e.p.cache.unsaved, e.next
 	before := u.get(e.p.key.id)
 	if before != nil {
-		before.mu.Lock() // it is not being stored now
-		defer before.mu.Unlock()
+		before.turn <- struct{}{} // it is not being stored now
+		defer func() { <-before.turn }()
 		if !before.over {
-			base = before.st
+			if before.steps == unsavedSteps {
+				return errUnsavedFull
+			}
+			base, e.steps = before.st, before.steps+1
 			e.next = compose(before.next, e.next)
 			e.leases = append(e.leases, before.leases...)
 			defer func() { before.over = err == nil }()
@@ -168,10 +185,14 @@ func advance(base *state, next changeFunc, now time.Time) (*state, error) {
 	return &state{name: base.name, found: true, version: base.version, mark: base.mark, snap: snap, partial: partial}, err
 }
 
-// compose makes one change of two.
+// compose makes one change of two. If the first comes too late, the second may
+// still be in time: it was made without knowing what is stored.
 func compose(first, second changeFunc) changeFunc {
 	return func(now *state) (meta, *document, error) {
 		between, err := advance(now, first, time.Now())
+		if errors.Is(err, ErrRemoved) {
+			return second(now)
+		}
 		if err != nil {
 			return meta{}, nil, err
 		}
@@ -190,22 +211,19 @@ func (c *Cache) saveLater() {
 		}
 		sleep(ctx, unsavedRetry)
 		for _, e := range list {
-			if err := e.storeLater(ctx); errors.Is(err, ErrUnavailable) {
+			if err := e.store(ctx); errors.Is(err, ErrUnavailable) {
 				break // so is everybody else's; the next round begins elsewhere
 			}
 		}
 	}
 }
 
-// storeLater is store where nobody could recover a panic of the provider or a hook.
-func (e *unsavedEntry) storeLater(ctx context.Context) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: save: it panicked", ErrUnavailable)
-			e.p.tell(ctx, Event{Kind: EventUnsaved, Detail: detailKept, Err: err})
-		}
-	}()
-	return e.store(ctx)
+// kept is what is kept of the partition, nil if nothing is that the key opens.
+func (p *Partition) kept() *unsavedEntry {
+	if e := p.cache.unsaved.get(p.key.id); e != nil && p.opens(e.st) {
+		return e
+	}
+	return nil
 }
 
 // flush stores what is kept of the partition, if anything is. With an error it
@@ -218,14 +236,20 @@ func (p *Partition) flush(ctx context.Context) error {
 }
 
 // store tries once. It reports what the provider could not do; what became of the
-// tokens otherwise is an event.
+// tokens otherwise is an event. The end of ctx ends the wait for one's turn, and
+// not the attempt, which is nobody's own.
 func (e *unsavedEntry) store(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if e.over {
 		return nil
 	}
-	err := e.commit(ctx)
+	ctx = context.WithoutCancel(ctx)
+	err := guarded(func() error { return e.commit(ctx) })
 	event := Event{Kind: EventUnsaved, Detail: detailSaved, Err: err}
 	switch {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrConflict):
@@ -238,6 +262,9 @@ func (e *unsavedEntry) store(ctx context.Context) error {
 	}
 	e.over = true
 	e.p.cache.unsaved.remove(e)
+	if err != nil {
+		e.p.cache.l1.drop(e.st.name) // whoever remembers it asks again
+	}
 	e.p.tell(ctx, event)
 	for _, lease := range e.leases {
 		lease.end()

@@ -64,8 +64,10 @@ func (p *Partition) idles(st *state) bool {
 
 func (p *Partition) touch(ctx context.Context, st *state) {
 	began := time.Now()
-	err := p.cache.store.calls.do(ctx, "touch", func(ctx context.Context) error {
-		return p.cache.store.caps.Toucher.Touch(ctx, st.name, st.version, p.idleEnd(st.snap, time.Now()))
+	err := guarded(func() error {
+		return p.cache.store.calls.do(ctx, "touch", func(ctx context.Context) error {
+			return p.cache.store.caps.Toucher.Touch(ctx, st.name, st.version, p.idleEnd(st.snap, time.Now()))
+		})
 	})
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
 		return // somebody else was here
@@ -79,11 +81,14 @@ var errElsewhere = errors.New("tokencache: saved by somebody else")
 // reseal saves what is stored as it is.
 func (p *Partition) reseal(ctx context.Context, st *state) {
 	began := time.Now()
-	_, err := p.commit(ctx, flightSaveTimeout, nil, st, func(now *state) (meta, *document, error) {
-		if now != st {
-			return meta{}, nil, errElsewhere
-		}
-		return contentOf(st.snap)
+	err := guarded(func() error {
+		_, err := p.commit(ctx, flightSaveTimeout, nil, st, func(now *state) (meta, *document, error) {
+			if now != st {
+				return meta{}, nil, errElsewhere
+			}
+			return contentOf(st.snap)
+		})
+		return err
 	})
 	if errors.Is(err, errElsewhere) {
 		return

@@ -39,7 +39,8 @@ import (
 // error from AfterAccess never withdraws a token that was obtained: the write is
 // tried again, in the background too.
 //
-// A hook that panics, panics in the caller of the cache.
+// A hook that panics, panics in the caller of the cache. In background work, which
+// has no caller, a panic counts as an outage of the provider.
 type Hook func(context.Context, *Access) error
 
 // Access describes one access to a partition. It is valid during the call.

@@ -128,17 +128,17 @@ func TestBreakerCountsOutagesOnly(t *testing.T) {
 	t.Parallel()
 	provider := remote(newProvider(t))
 	cache := newCache(t, provider, &tokencache.Options{Keys: newKeys(t)})
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	for _, answer := range []error{
-		tokencache.ErrNotFound, tokencache.ErrTooLarge,
-	} {
+	for _, answer := range []error{tokencache.ErrNotFound, tokencache.ErrTooLarge} {
 		provider.set(func(context.Context, tokencache.Name) (tokencache.Record, error) { return tokencache.Record{}, answer }, nil)
 		for i := range 20 {
-			p := cache.Partition(tokencache.AccountKey(fmt.Sprint(account, i)))
-			_ = p.Check(t.Context())
-			_ = p.Check(gone)
+			_ = cache.Partition(tokencache.AccountKey(fmt.Sprint(account, i))).Check(t.Context())
 		}
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	provider.set(hangLoads, nil)
+	for range 20 {
+		wantError(t, cache.Partition(tokencache.AccountKey(account)).Expire(gone), context.Canceled)
 	}
 	provider.set(nil, nil)
 	wantError(t, cache.Partition(tokencache.AccountKey(account)).Check(t.Context()), tokencache.ErrNoTokens)

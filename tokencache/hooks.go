@@ -55,7 +55,8 @@ import (
 //     write is tried again, in the background too. Only [ErrTooLarge] is final.
 //
 // A hook that panics, panics in the caller of the cache. The tokens that it was to
-// store are then stored later; in the background, a panic is an error.
+// store are then stored later. In background work, which has no caller, a panic
+// counts as an outage.
 type Hook func(context.Context, *Access) error
 
 // Access describes one access to a partition. It is valid during the call.

@@ -19,7 +19,8 @@ import (
 // concurrent use.
 type AEAD interface {
 	// Encrypt returns the ciphertext of plaintext, bound to associatedData. An
-	// error that wraps [ErrUnavailable] is tried again for a while.
+	// error that wraps [ErrUnavailable] is tried again for a while; any other is
+	// reported as ErrUnavailable.
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	// Decrypt returns the plaintext, or an error if any byte of the ciphertext
 	// or of associatedData differs from what Encrypt saw. An implementation that

@@ -3,6 +3,7 @@ package tokencache_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,4 +306,37 @@ func TestPanicsInTheBackground(t *testing.T) {
 			n.a.wantRefreshes(t, 2)
 		})
 	})
+}
+
+// Whatever a key service says when it cannot seal, it says nothing about the
+// user, and costs nobody the tokens.
+func TestUnsavedTokensOfAKeyServiceThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, keys := newAuthority(), newKeys(t)
+		aead := &refusingAEAD{AEAD: keys.Seal}
+		keys.Seal = aead
+		store := newProvider(t)
+		p := newCache(t, store, &tokencache.Options{Keys: keys}).Partition(tokencache.AccountKey(account))
+		mustSignIn(t, newCache(t, store, &tokencache.Options{Keys: keys}), a, "read")
+		aead.down.Store(true)
+		mustToken(t, p, a, "write")
+		aead.down.Store(false)
+		time.Sleep(time.Second)
+		mustToken(t, newCache(t, store, &tokencache.Options{Keys: keys}).Partition(p.Key()), a, "third")
+		a.wantRefreshes(t, 2)
+	})
+}
+
+// refusingAEAD seals nothing while down is set.
+type refusingAEAD struct {
+	tokencache.AEAD
+	down atomic.Bool
+}
+
+func (r *refusingAEAD) Encrypt(plain, ad []byte) ([]byte, error) {
+	if r.down.Load() {
+		return nil, errRefused
+	}
+	return r.AEAD.Encrypt(plain, ad)
 }

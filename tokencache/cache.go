@@ -72,9 +72,9 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	}
 	c.names = namer{key: keys.Names, ns: ns}
 	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
-	c.store.calls = newCaller(opts.providerTimeout(caps.InProcess), caps.InProcess, c.tellOutage)
-	if c.hooks.persist {
-		c.store.calls.breaker = nil // what one user's hook fails with must not refuse the others
+	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess), inProcess: caps.InProcess}
+	if !c.hooks.persist { // what one user's hook fails with must not refuse the others
+		c.store.calls.breaker = newBreaker(c.tellOutage)
 	}
 	c.refusals = newRefusals()
 	c.unsaved.most = unsavedEntries

@@ -8,59 +8,34 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // caller makes the calls to a provider. Each has a deadline of its own, which
-// also ends calls of a driver that does not look at its context. After several
-// failures in a row it asks no more for a moment, so that requests need not wait
-// to learn what others have learnt, and then lets one call find out.
+// also ends calls of a driver that does not look at its context.
 type caller struct {
 	timeout time.Duration
 	// inProcess calls are not left alone at the deadline: nothing but a bug or
 	// a busy processor makes them late, and a goroutine for each costs more than
 	// the call.
 	inProcess bool
-	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil: it is always asked
-	deaf      atomic.Int64                               // calls that were left alone and still run
+	breaker   *breaker
+	deaf      atomic.Int64 // calls that were left alone and still run
+	tried     atomic.Int64 // when one more was made than there should be, in nanoseconds since 1970
 }
 
-// maxDeaf bounds the calls that go on after their deadline.
-const maxDeaf = 1024
+// maxDeaf bounds the calls that go on after their deadline. Beyond it one is made
+// every deafRest, or nobody would find out that the provider answers again.
+const (
+	maxDeaf  = 1024
+	deafRest = 10 * time.Second
+)
 
-func newCaller(timeout time.Duration, inProcess bool, changed func(down bool)) *caller {
-	return &caller{
-		timeout:   timeout,
-		inProcess: inProcess,
-		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-			Timeout:     breakerRest,
-			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerFailures },
-			// Only what could not be answered is a failure: a miss, a conflict
-			// and a refusal are answers, and whoever left says nothing.
-			IsSuccessful: func(err error) bool { return !errors.Is(err, ErrUnavailable) },
-			IsExcluded:   func(err error) bool { return errors.Is(err, errCallerLeft) },
-			OnStateChange: func(_ string, from, to gobreaker.State) {
-				switch {
-				case to == gobreaker.StateClosed:
-					changed(false)
-				case from == gobreaker.StateClosed:
-					changed(true)
-				}
-			},
-		}),
+func (c *caller) crowded() bool {
+	if c.deaf.Load() < maxDeaf {
+		return false
 	}
-}
-
-// errCallerLeft marks a call whose caller did not wait for its answer.
-var errCallerLeft = errors.New("the caller has left")
-
-// allow asks the breaker; report tells it what became of the call.
-func (c *caller) allow() (report func(error), refused error) {
-	if c.breaker == nil {
-		return func(error) {}, nil
-	}
-	return c.breaker.Allow()
+	now, tried := time.Now().UnixNano(), c.tried.Load()
+	return now-tried < int64(deafRest) || !c.tried.CompareAndSwap(tried, now)
 }
 
 // do makes a call that answers with an error alone.
@@ -80,11 +55,12 @@ func call[T any](ctx context.Context, c *caller, op string, f func(context.Conte
 func callOr[T any](
 	ctx context.Context, c *caller, op string, f func(context.Context) (T, error), late func(T),
 ) (answer T, err error) {
-	report, refused := c.allow()
-	if refused != nil || c.deaf.Load() >= maxDeaf {
-		if report != nil {
-			report(errCallerLeft)
-		}
+	report, refused := c.breaker.allow()
+	if refused == nil && c.crowded() {
+		report(errCallerLeft)
+		refused = errCallerLeft
+	}
+	if refused != nil {
 		return answer, fmt.Errorf("%w: %s: it has not answered for a moment, and is not asked", ErrUnavailable, op)
 	}
 	outcome := errCallerLeft // of a call that panics

@@ -47,6 +47,32 @@ func TestDeafProvider(t *testing.T) {
 	})
 }
 
+// Calls that never end are bounded, and do not keep the provider from being found
+// well again.
+func TestProviderThatWasDeafForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		provider, heard := remote(newProvider(t)), make(chan struct{})
+		cache := newCache(t, provider, &tokencache.Options{Keys: newKeys(t)})
+		check := func() error { return cache.Partition(tokencache.AccountKey(account)).Check(t.Context()) }
+		provider.set(func(context.Context, tokencache.Name) (tokencache.Record, error) {
+			<-heard
+			return tokencache.Record{}, tokencache.ErrNotFound
+		}, nil)
+		for range 1500 {
+			wantError(t, check(), tokencache.ErrUnavailable)
+			time.Sleep(210 * time.Millisecond) // the breaker's rest
+		}
+		if got := provider.loads.Load(); got > 1100 {
+			t.Errorf("%d calls hang", got)
+		}
+		provider.set(nil, nil)
+		time.Sleep(10 * time.Second)
+		wantError(t, check(), tokencache.ErrNoTokens)
+		close(heard)
+	})
+}
+
 // A lease that is granted after the caller has left is given back.
 func TestLeaseThatComesTooLate(t *testing.T) {
 	t.Parallel()

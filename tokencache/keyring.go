@@ -16,7 +16,8 @@ import (
 
 // AEAD encrypts and decrypts with associated data. It has the shape of tink's
 // AEAD, so that a tink keyset or a KMS envelope fits. It is safe for
-// concurrent use.
+// concurrent use. One that asks a remote service sets a timeout: whoever waits
+// for it is a user.
 type AEAD interface {
 	// Encrypt returns the ciphertext of plaintext, bound to associatedData. An
 	// error that wraps [ErrUnavailable] is tried again for a while; any other is

@@ -110,6 +110,9 @@ func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
 			l.panicked = r // for the callers, where it can be recovered
 		}
 	}()
+	if p.cache.begin() == nil { // after Close there is still reading, and nobody to wait
+		defer p.cache.work.Done()
+	}
 	// Whoever came too late to join the last load finds its outcome.
 	if l, ok := p.remembered(name); ok {
 		return l, nil

@@ -61,7 +61,7 @@ func callOr[T any](
 		refused = errCallerLeft
 	}
 	if refused != nil {
-		return answer, fmt.Errorf("%w: %s: it has not answered for a moment, and is not asked", ErrUnavailable, op)
+		return answer, fmt.Errorf("%w: %s: %w", ErrUnavailable, op, errNotAsked)
 	}
 	outcome := errCallerLeft // of a call that panics
 	defer func() { report(outcome) }()
@@ -83,6 +83,9 @@ func callOr[T any](
 	}
 	return answer, err
 }
+
+// errNotAsked is why a call was not made. That is no event: the outage was one.
+var errNotAsked = errors.New("it keeps failing, and is not asked for a moment")
 
 // answers are the errors that the contract names for each call. Any other means
 // that the backend could not answer, also one that answers another call.

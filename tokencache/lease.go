@@ -67,6 +67,8 @@ func (f *flight) await(ctx context.Context, began time.Time) (lease Lease, asked
 				f.p.tell(ctx, Event{Kind: EventWait, Detail: detailLease, Duration: time.Since(began)})
 			}
 			return lease, asked, nil
+		case errors.Is(err, errNotAsked):
+			return nil, asked, err
 		case !errors.Is(err, ErrBusy):
 			f.p.tell(ctx, Event{Kind: EventLease, Detail: detailFailed, Duration: time.Since(began), Err: err})
 			return nil, asked, busy(err)

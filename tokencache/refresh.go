@@ -53,7 +53,7 @@ func (p *Partition) refresh(ctx context.Context, req Request, server Server, sta
 	began := time.Now()
 	result := p.cache.flights.DoChan(key, func() (any, error) {
 		if err := p.cache.begin(); err != nil {
-			return outcome{}, err
+			return outcome{flight: f}, err
 		}
 		defer p.cache.work.Done()
 		return p.fly(ctx, f)

@@ -100,7 +100,7 @@ func (p *Partition) put(ctx context.Context, st *state, rec Record, saved *state
 func (p *Partition) swap(ctx context.Context, st *state, r Record) error {
 	began := time.Now()
 	err := p.cache.store.save(ctx, st.name, r, st.condition())
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotAsked) {
 		p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began), Err: err})
 	}
 	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {

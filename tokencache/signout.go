@@ -17,7 +17,7 @@ import (
 // still be there, with *[ServerError] it is gone but the server was not told.
 // It can be repeated.
 func (p *Partition) SignOut(ctx context.Context, server Server) error {
-	spent, err := p.removing(ctx, p.bury)
+	spent, err := p.removing(ctx, removeTimeout, p.bury)
 	if errors.Is(err, errOtherSignIn) {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error 
 	if p.key.application() {
 		return errors.New("tokencache: an application key cannot be signed out everywhere")
 	}
-	spent, err := p.removing(ctx, p.removeOwner)
+	spent, err := p.removing(ctx, removeTimeout, p.removeOwner)
 	p.tell(ctx, Event{Kind: EventSignOut, Detail: detailEverywhere, Err: err})
 	return errors.Join(err, revoke(ctx, server, spent))
 }
@@ -60,13 +60,13 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 }
 
 // removing calls remove with what is stored, with the hooks around it, on a
-// context that outlives the request. It returns the refresh tokens that were
+// context that outlives the request, for at most the patience given. It returns the refresh tokens that were
 // removed, also along with an error: whoever signs out wants them revoked. The
 // error is errOtherSignIn if there is nothing that this partition may remove.
 func (p *Partition) removing(
-	ctx context.Context, remove func(context.Context, *Access, *state) ([]Secret, error),
+	ctx context.Context, patience time.Duration, remove func(context.Context, *Access, *state) ([]Secret, error),
 ) (spent []Secret, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	ctx, access, err := p.begin(ctx, nil)
 	var st *state
@@ -125,7 +125,11 @@ func (p *Partition) removeOwner(ctx context.Context, a *Access, own *state) (spe
 		if name == own.name {
 			continue
 		}
-		found, err := p.owned(name).removing(ctx, p.bury)
+		patience := removeTimeout
+		if errors.Is(errors.Join(errs...), ErrUnavailable) { // all are tried, but an outage is waited for once
+			patience = min(patience, p.cache.opts.ProviderTimeout)
+		}
+		found, err := p.owned(name).removing(ctx, patience, p.bury)
 		spent, errs = append(spent, found...), append(errs, err)
 	}
 	return spent, errors.Join(errs...)

@@ -34,7 +34,7 @@ func shortName(n Name) string { return n.Partition[:min(eventName, len(n.Partiti
 func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
 	began := time.Now()
 	st, err := p.cache.store.load(ctx, name)
-	if p.cache.opts.Events == nil {
+	if p.cache.opts.Events == nil || errors.Is(err, errNotAsked) {
 		return st, err
 	}
 	e := Event{Kind: EventLoad, Duration: time.Since(began), Err: err}

@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -23,7 +24,7 @@ type Event struct {
 	Partition string
 	// CorrelationID is that of [Access], "" for what no request asked for.
 	CorrelationID string
-	// Source tells where an answer came from, where there is one.
+	// Source tells where an answer came from, SourceNone if there is none.
 	Source Source
 	// Duration is how long it took, zero for what takes no time.
 	Duration time.Duration
@@ -43,10 +44,12 @@ const (
 	// a token is valid but about to expire.
 	EventMiss EventKind = "miss"
 	// EventLoad: the provider was asked for a partition. Err is why it could not
-	// answer, or why the partition has no tokens.
+	// answer, or why the partition has no tokens. During an outage, calls that are
+	// not made are no events.
 	EventLoad EventKind = "load"
 	// EventSave: the provider has stored a partition (Detail: "") or its removal
-	// ("removed"), and whoever looks finds it; or it could not, and Err tells why.
+	// ("removed"), and whoever looks finds it; or it has not, this time, and Err
+	// tells why.
 	EventSave EventKind = "save"
 	// EventConflict: a save found that another had come first.
 	EventConflict EventKind = "conflict"
@@ -70,19 +73,23 @@ const (
 	// answer.
 	EventInvalidation EventKind = "invalidation"
 	// EventUnreadable: a stored record does not open. It is a security event:
-	// the key is missing, or somebody has written to the backend. Detail says why
-	// in a few words.
+	// the key is missing, or somebody has written to the backend. Detail: "format",
+	// "plaintext where keys are set", "sealed where there are no keys", "unknown
+	// key", "revoked key", "altered or moved", "too large", "malformed" or "does
+	// not open". Where hooks are the persistence, it is "too large" or "malformed".
 	EventUnreadable EventKind = "unreadable"
 	// EventDegraded: a request was answered, though not as it should be. Detail:
-	// "stale", with a token about to expire, as the authorization server does not
-	// answer; "unsaved", with a new token that could not be stored yet; "alone",
-	// with a token that was obtained without asking the provider; "copy", from a
-	// copy in this process that may have changed elsewhere, as the provider does
-	// not answer.
+	// "stale", with a token about to expire, as no new one was to be had; "unsaved",
+	// with a new token that is not stored: it is kept (see EventUnsaved), unless a
+	// hook refused it or it is too large; "alone", with a token that was obtained
+	// without asking the provider; "copy", from a copy in this process that may
+	// have changed elsewhere, as the provider does not answer, or with a record
+	// that does not open.
 	EventDegraded EventKind = "degraded"
 	// EventUnsaved: what became of tokens that could not be stored at once.
 	// Detail: "kept" in this process, and tried again; "saved"; "dropped", Err
-	// telling why: the user has signed out, or too many are kept already.
+	// telling why: the user has signed out, too many are kept already, the provider
+	// did not answer until they ended, or they cannot be stored at all.
 	EventUnsaved EventKind = "unsaved"
 	// EventOutage: the provider failed several times in a row. Detail: "began",
 	// and it is only asked now and then; "over".
@@ -91,10 +98,10 @@ const (
 	// expiry was moved on; "resealed", it was sealed with the first key of the
 	// ring.
 	EventUpkeep EventKind = "upkeep"
-	// EventSignIn: a sign-in was stored.
+	// EventSignIn: a sign-in was stored, or could not be.
 	EventSignIn EventKind = "sign-in"
-	// EventSignOut: a partition was removed. Detail: "everywhere" if all of its
-	// owner's were.
+	// EventSignOut: a partition was removed, or could not be. Detail: "everywhere"
+	// if all of its owner's were to be.
 	EventSignOut EventKind = "sign-out"
 )
 
@@ -159,9 +166,15 @@ func (e Event) attrs() []slog.Attr {
 }
 
 // LogEvents returns a function for [Options.Events] that logs each event, its
-// kind as the message behind "tokencache: ". Unreadable records are errors,
-// what is degraded or failed warnings, what changes tokens is information, and
-// everything else is for debugging.
+// kind as the message behind "tokencache: ", and its other fields as
+// [Event.LogValue] has them.
+//
+//   - Error: unreadable records.
+//   - Warning: outages, degraded answers, what became of unsaved tokens, leases
+//     that failed or were lost; refreshes, saves, sign-ins and sign-outs that failed.
+//   - Info: refreshes, saves, sign-ins and sign-outs.
+//   - Debug: everything else. Loads that failed and saves that met a conflict are
+//     among it, because the request tells, or goes on.
 func LogEvents(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		level := e.level()
@@ -182,10 +195,13 @@ func (e Event) level() slog.Level {
 			return slog.LevelWarn
 		}
 	case EventRefresh, EventSignIn, EventSignOut, EventSave:
-		if e.Err != nil {
-			return slog.LevelWarn
+		switch {
+		case e.Err == nil:
+			return slog.LevelInfo
+		case e.Kind == EventSave && errors.Is(e.Err, ErrConflict):
+			return slog.LevelDebug // everyday: the save is made again
 		}
-		return slog.LevelInfo
+		return slog.LevelWarn
 	}
 	return slog.LevelDebug
 }

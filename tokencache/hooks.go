@@ -153,9 +153,12 @@ func (p *Partition) begin(ctx context.Context, req *Request) (context.Context, *
 // hookFailed is the error of a hook that could not do its work. What such an
 // error says of users and of conditions is not about this partition.
 func hookFailed(op string, err error) error {
-	for op := range answers {
-		if err != nil && (isAnswer(op, err) || errors.Is(err, ErrNoTokens)) {
-			err = errors.New(err.Error())
+	if err == nil {
+		return nil
+	}
+	for named := range answers {
+		if isAnswer(named, err) || errors.Is(err, ErrNoTokens) {
+			return unavailable(op, errors.New(err.Error()))
 		}
 	}
 	return unavailable(op, err)

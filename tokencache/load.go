@@ -154,11 +154,3 @@ func (p *Partition) viewed() loaded {
 	defer m.mu.Unlock()
 	return m.view
 }
-
-// snapshot returns the contents, nil if there are none.
-func (s *state) snapshot() *snapshot {
-	if s == nil {
-		return nil
-	}
-	return s.snap
-}

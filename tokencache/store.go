@@ -32,6 +32,14 @@ type state struct {
 	lost    *snapshot // what is stored, and was removed with everything of its owner
 }
 
+// snapshot returns the contents, nil if there are none.
+func (s *state) snapshot() *snapshot {
+	if s == nil {
+		return nil
+	}
+	return s.snap
+}
+
 // condition is that of a save which replaces this state and no other. What was
 // too large to be read has no version that is known, and is replaced whatever it
 // is by now.

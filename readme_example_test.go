@@ -16,7 +16,7 @@ import (
 )
 
 func newClient(ctx context.Context, issuer, clientID, secret, redirectURL string) (*tokencache.Cache, *xoauth2.Client, error) {
-	provider, err := memory.New(nil) // or Redis, SQL: see Providers
+	provider, err := memory.New(nil) // this process's memory: see Providers
 	if err != nil {
 		return nil, nil, err
 	}

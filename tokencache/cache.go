@@ -138,7 +138,8 @@ func (c *Cache) Partition(key Key) *Partition {
 // Close stops listening for changes and waits for the refreshes that are
 // still running, and for what could not be stored yet, until ctx ends; it then
 // returns ctx.Err() and can be called again. Uses of the cache after Close still
-// read, but do not refresh.
+// read, but do not refresh. It waits for no sign-in or sign-out: stop the HTTP
+// server first, and close the provider last.
 func (c *Cache) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true

@@ -1,9 +1,9 @@
 // Package tokencache keeps every user's OAuth tokens for a web app or web API.
 //
-// A [Cache] stores them, encrypted, in a [Provider] (memory, a session store,
-// Redis or SQL), hands them to the requests of their owner and nobody else, and
-// refreshes them once, however many requests and machines ask at the same
-// moment.
+// A [Cache] stores them in a [Provider], which is the backend of your choice,
+// encrypted unless they stay in this process. It hands them to the requests of
+// their owner and nobody else, and refreshes them once, however many requests and
+// machines ask at the same moment.
 //
 // # Use
 //

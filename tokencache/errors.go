@@ -33,6 +33,7 @@ var (
 // finds ErrNoTokens in them as well.
 var ErrNoTokens = errors.New("tokencache: no tokens: sign in again")
 
+// What [ErrNoTokens] means more exactly.
 var (
 	// ErrRemoved means that the partition was removed: the user signed out.
 	ErrRemoved = fmt.Errorf("%w: signed out", ErrNoTokens)
@@ -68,8 +69,10 @@ func (e *InteractionRequiredError) Error() string {
 }
 
 // ServerError means that the authorization server could not answer: it is down,
-// slow, overloaded, or its answer made no sense. No token was lost by it. A
-// [Server] returns it.
+// slow, overloaded, or its answer made no sense. What is stored stays. (Where the
+// server had rotated the refresh token, and that answer was lost on its way, the
+// stored one is spent: the next refresh ends with [ErrInvalidGrant].) A [Server]
+// returns it.
 type ServerError struct {
 	// RetryAfter is how long the server asked to wait (RFC 9110 §10.2.3); zero
 	// if it did not say.

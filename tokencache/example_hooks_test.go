@@ -3,7 +3,6 @@ package tokencache_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,10 +14,11 @@ import (
 )
 
 // files keeps the partitions in a directory of the application's own, one
-// encrypted file for each.
+// encrypted file for each. (An application also deletes what is older than
+// IdleTimeout: files of users who do not come back.)
 type files struct {
 	dir  string
-	ring *tokencache.KeyRing
+	keys tokencache.AEAD
 }
 
 // read is the hook BeforeAccess.
@@ -31,7 +31,7 @@ func (f files) read(_ context.Context, a *tokencache.Access) error {
 		return err
 	}
 	// Bound to the name, a file does not open under that of another user.
-	text, err := f.ring.Decrypt(sealed, []byte(a.SuggestedKey))
+	text, err := f.keys.Decrypt(sealed, []byte(a.SuggestedKey))
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (f files) write(_ context.Context, a *tokencache.Access) error {
 	if err := a.Tokens.Serialize(&text); err != nil {
 		return err
 	}
-	sealed, err := f.ring.Encrypt(text.Bytes(), []byte(a.SuggestedKey))
+	sealed, err := f.keys.Encrypt(text.Bytes(), []byte(a.SuggestedKey))
 	if err != nil {
 		return err
 	}
@@ -78,9 +78,9 @@ func replaceFile(path string, b []byte) error {
 // Without a provider, hooks keep the tokens: here in encrypted files.
 func ExampleHook() {
 	ctx := context.Background()
-	key := make([]byte, tokencache.KeySize) // an application has it from LoadKeys
-	_, _ = rand.Read(key)
-	ring, err := tokencache.NewKeyRing(key)
+	keys, err := tokencache.LoadKeys(ctx, func(context.Context) ([]byte, error) {
+		return tokencache.NewKeyText(), nil // an application has a KeyFile instead
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -90,7 +90,7 @@ func ExampleHook() {
 		fmt.Println(err)
 		return
 	}
-	f := files{dir: dir, ring: ring}
+	f := files{dir: dir, keys: keys.Seal}
 	cache, err := tokencache.New(nil,
 		tokencache.Namespace{Issuer: "https://login.example", ClientID: "client"},
 		&tokencache.Options{BeforeAccess: f.read, AfterAccess: f.write})

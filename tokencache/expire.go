@@ -5,7 +5,8 @@ import "context"
 // Expire drops the access tokens of the partition, so that the next Token asks
 // the authorization server; on other machines as soon as their copies end (see
 // [Options.L1MaxAge]). Refresh and ID tokens stay. Use it when the user's rights
-// have changed. Errors are those of Token.
+// have changed. Errors are those of Token, [ErrConflict] when others kept writing,
+// and a hook's. A provider that stops answering meanwhile is tried for 5 seconds.
 func (p *Partition) Expire(ctx context.Context) (err error) {
 	ctx, access, err := p.begin(ctx, nil)
 	var saved *state

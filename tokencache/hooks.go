@@ -34,7 +34,7 @@ import (
 // empty if nothing is stored under SuggestedKey. AfterAccess writes: if
 // HasStateChanged, it stores what [Tokens.Serialize] gives until SuggestedExpiry,
 // or, if HasTokens is false, deletes what is stored. What is serialized is not
-// encrypted, and is the application's to protect.
+// encrypted, and is the application's to protect; [Options.Keys] must be nil.
 //
 // Every access reads again, also inside a refresh and before a change is made once
 // more; nothing is kept in memory but what could not be written. Each call of
@@ -81,8 +81,9 @@ type Access struct {
 	// was (AfterAccess), saved or removed; also if the access then failed.
 	HasStateChanged bool
 	// SuggestedKey is a name for the partition: 43 letters, digits, "-" and "_",
-	// different for each. It is an HMAC; without [Options.Keys] its key is public,
-	// so that whoever knows an account can tell its name.
+	// different for each. It is an HMAC; without [Options.Keys], and so always where
+	// hooks are the persistence, its key is public: whoever knows an account can
+	// tell its name. Where that matters, hash it with a key of your own.
 	SuggestedKey string
 	// SuggestedExpiry is when the partition ends if it is not used again; zero
 	// unless HasStateChanged and HasTokens.

@@ -286,7 +286,7 @@ func TestExampleFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := files{dir: t.TempDir(), ring: ring}
+	f := files{dir: t.TempDir(), keys: ring}
 	a := newAuthority()
 	cache := newCache(t, nil, &tokencache.Options{BeforeAccess: f.read, AfterAccess: f.write})
 	one, two := mustSignIn(t, cache, a, "read"), ""

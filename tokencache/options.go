@@ -7,10 +7,11 @@ import (
 )
 
 // Options are the optional settings of a [Cache]. The zero value of each field
-// means its default.
+// means its default; a negative duration is an error of [New].
 type Options struct {
 	// Keys name and encrypt what leaves the process. A provider that is not
-	// in-process requires them, unless AllowUnencryptedStorage is set.
+	// in-process requires them, unless AllowUnencryptedStorage is set. Without a
+	// provider they are an error: hooks encrypt what they write themselves.
 	Keys *Keys
 	// AllowUnencryptedStorage lets tokens be stored as plaintext where there
 	// are no Keys. It changes nothing where there are.
@@ -50,9 +51,9 @@ type Options struct {
 	// down. Defaults to 15 seconds.
 	L1MaxAge time.Duration
 	// ProviderTimeout bounds every call to the provider, also where its driver
-	// does not look at the context; twenty times as much if it is in-process, where
-	// only a busy processor takes time. Without a provider it bounds the hooks.
-	// Defaults to 250 ms.
+	// does not look at the context. A provider that is in-process, where only a busy
+	// processor takes time, has twenty times as much, and must look at the context.
+	// Without a provider it bounds the hooks. Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }
 

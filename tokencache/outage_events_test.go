@@ -98,3 +98,38 @@ func TestSignOutEverywhereIntoAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// Signing in tries longer than signing out: by then there are tokens to lose. Both
+// end, and say that the store is down.
+func TestSignInAndOutIntoAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]providertest.Fault{"down": providertest.Down(), "hangs": providertest.Hang()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				faults, a := providertest.NewFaults(newProvider(t)), newAuthority()
+				cache := newCache(t, faults, nil)
+				ticket := mustSignIn(t, cache, a, "read")
+				faults.Set(fault)
+				for _, step := range []struct {
+					name string
+					most time.Duration
+					op   func() error
+				}{
+					{"sign in", 7 * time.Second, func() error { _, err := cache.SignIn(t.Context(), a.signInAs("bob", "read")); return err }},
+					{"sign out", 2 * time.Second, func() error { return cache.Partition(ticket.Key()).SignOut(t.Context(), a) }},
+					{"everywhere", 2 * time.Second, func() error { return cache.Partition(ticket.Key()).SignOutEverywhere(t.Context(), a) }},
+				} {
+					began := time.Now()
+					wantError(t, step.op(), tokencache.ErrUnavailable)
+					if took := time.Since(began); took > step.most || took < step.most/2 {
+						t.Errorf("%s took %v, want up to %v", step.name, took, step.most)
+					}
+				}
+				faults.Clear()
+				time.Sleep(time.Second)
+				mustToken(t, cache.Partition(ticket.Key()), a, "read")
+			})
+		})
+	}
+}

@@ -12,10 +12,9 @@ import (
 // Partition is one user's tokens, or one incoming assertion's, or the
 // application's own for one resource. [Cache.Partition] makes one without
 // asking anything of the backend. It is safe for concurrent use.
-//
-// There is one for each request, and it is the only allocation of a hit in L1:
-// what only others need is in the memo.
 type Partition struct {
+	// There is one for each request, and it is the only allocation of a hit in
+	// L1: what only others need is in the memo.
 	cache *Cache
 	key   Key
 	memo  atomic.Pointer[memo] // nil until there is something to remember
@@ -52,7 +51,8 @@ func (p *Partition) Key() Key { return p.key }
 // Errors: [ErrNoTokens] and those that wrap it if the user must sign in again,
 // *[InteractionRequiredError] if the user must act, *[ServerError] if the
 // authorization server is down, [ErrUnavailable] if the token store is,
-// [ErrBusy] if another machine took too long, or the context's error. When ctx
+// [ErrBusy] if another machine took too long, the context's error, or another one
+// for a mistake of the program: a bad key, or a cache that is closed. When ctx
 // ends, a refresh that has begun goes on, and its outcome is stored.
 func (p *Partition) Token(ctx context.Context, req Request, server Server) (Token, error) {
 	if !p.cache.hooks.any() {

@@ -20,7 +20,8 @@ import (
 //
 // Errors: exchange's, [ErrRemoved], [ErrUnavailable], [ErrTooLarge], [ErrConflict]
 // when others kept writing, or a hook's. Once exchange has returned, the end of
-// ctx no longer stops the sign-in.
+// ctx no longer stops the sign-in. While the provider does not answer, it is tried
+// for some 7 seconds; the tokens are then lost, and ErrUnavailable returned.
 func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Grant, error)) (Ticket, error) {
 	started := time.Now()
 	grant, err := exchange(ctx)

@@ -15,7 +15,9 @@ import (
 //
 // The errors of the two steps are joined: with [ErrUnavailable] the partition may
 // still be there, with *[ServerError] it is gone but the server was not told.
-// It can be repeated.
+// Other errors are [ErrConflict] when others kept writing, and a hook's. It can be
+// repeated. A provider that does not answer is tried for 2 seconds, and the server
+// has 5.
 func (p *Partition) SignOut(ctx context.Context, server Server) error {
 	spent, err := p.removing(ctx, removeTimeout, p.bury)
 	if errors.Is(err, errOtherSignIn) {
@@ -32,8 +34,9 @@ func (p *Partition) SignOut(ctx context.Context, server Server) error {
 //
 // A session whose own sign-in has ended gets [ErrNoTokens], and removes nothing.
 // The key of an application is an error, since others work with its tokens.
-// Other errors are those of SignOut, joined. It can be repeated. Where the
-// provider has no [OwnerIndex], only the account's own partition is removed.
+// Other errors are those of SignOut, joined. It can be repeated, and has to be
+// after [ErrUnavailable]: what was not reached comes back. Where the provider has
+// no [OwnerIndex], only the account's own partition is removed.
 func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error {
 	if p.key.application() {
 		return errors.New("tokencache: an application key cannot be signed out everywhere")

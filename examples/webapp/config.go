@@ -92,7 +92,7 @@ func printHelp(fs *flag.FlagSet, out io.Writer) {
 	fs.VisitAll(func(f *flag.Flag) {
 		arg, usage := flag.UnquoteUsage(f)
 		if f.DefValue != "" && f.DefValue != "false" {
-			usage += " (default " + f.DefValue + ")"
+			usage += " (default " + strings.ToLower(f.DefValue) + ")" // slog writes its levels in capitals
 		}
 		text += fmt.Sprintf("\n  %-28s %s\n      %s\n", "-"+f.Name+" "+arg, envName(f.Name), usage)
 	})

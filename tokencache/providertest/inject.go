@@ -116,6 +116,10 @@ type setting struct {
 
 // NewFaults returns a provider in front of p, without any fault yet. Whoever
 // made p closes it.
+//
+// In front of a provider that is in-process, such as memory, a cache waits twenty
+// times [tokencache.Options].ProviderTimeout for an answer: a Hang takes 5 seconds
+// where another provider's would take 250 ms, unless a test sets it to a twentieth.
 func NewFaults(p tokencache.Provider) *Faults {
 	f := &Faults{provider: p, current: make(map[Op]*setting), calls: make(map[Op]int)}
 	for _, op := range allOps() {

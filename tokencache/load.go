@@ -77,7 +77,7 @@ type loaded struct {
 
 // fetch asks the provider, once for all who ask at the same moment. Whoever
 // joined a load that a change has overtaken asks again, so that nobody is
-// answered with what was there before the own question.
+// answered with what was out of date when they asked.
 func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 	for attempt := 0; ; attempt++ {
 		result := p.cache.loads.DoChan(name.Partition, func() (any, error) {

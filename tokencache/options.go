@@ -99,7 +99,8 @@ const (
 	// the request: by then the server has issued the tokens.
 	saveTimeout = 5 * time.Second
 	// removeTimeout bounds the removal of one partition with its retries, while
-	// somebody waits to see that they are signed out.
+	// somebody waits to see that they are signed out. A sign-in looks for as long
+	// what it is to replace.
 	removeTimeout = 2 * time.Second
 	// revokeTimeout bounds how long somebody who signs out waits for the server
 	// to be told.

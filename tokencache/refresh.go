@@ -39,8 +39,8 @@ type outcome struct {
 // refresh obtains a token through the flight for this request, joining the one
 // that is under way. A stale token, which is still valid, is the answer if the
 // server cannot give a new one now. It tells whether the partition has changed
-// since: whoever joined a flight must not be answered with what was there before
-// the own question.
+// since: whoever joined a flight must not be answered with what was out of date
+// when they asked.
 func (p *Partition) refresh(ctx context.Context, req Request, server Server, stale Token) (tok Token, overtaken bool, err error) {
 	name, err := p.storageName()
 	if err != nil {

@@ -86,6 +86,12 @@ func (o *Options) withDefaults() (Options, error) {
 	return out, nil
 }
 
+// markLife outlasts whatever an owner has when it is removed: what a removal
+// that was cut short has not reached stays marked until it vanishes by itself.
+func (o *Options) markLife() time.Duration {
+	return max(o.IdleTimeout+o.IdleTimeout/20, tombstoneLife)
+}
+
 // Bounds that nobody has asked to change.
 const (
 	// tombstoneLife outlasts the longest request, so that whatever was in

@@ -34,9 +34,10 @@ func (p *Partition) SignOut(ctx context.Context, server Server) error {
 //
 // A session whose own sign-in has ended gets [ErrNoTokens], and removes nothing.
 // The key of an application is an error, since others work with its tokens.
-// Other errors are those of SignOut, joined. It can be repeated, and has to be
-// after [ErrUnavailable]: what was not reached comes back. Where the provider has
-// no [OwnerIndex], only the account's own partition is removed.
+// Other errors are those of SignOut, joined. It can be repeated: after
+// [ErrUnavailable] perhaps nothing is removed. But once a part of it is, the rest
+// is of no use to anybody, and vanishes when it would for not being used. Where
+// the provider has no [OwnerIndex], only the account's own partition is removed.
 func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error {
 	if p.key.application() {
 		return errors.New("tokencache: an application key cannot be signed out everywhere")
@@ -114,7 +115,7 @@ func (p *Partition) removeOwner(ctx context.Context, a *Access, own *state) (spe
 	now := time.Now()
 	mark := newRemoval(now)
 	err = p.cache.store.calls.do(ctx, "mark", func(ctx context.Context) error {
-		return owners.SetMark(ctx, own.name.Owner, mark, now.Add(tombstoneLife))
+		return owners.SetMark(ctx, own.name.Owner, mark, now.Add(p.cache.opts.markLife()))
 	})
 	if err != nil {
 		return nil, err

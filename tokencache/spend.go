@@ -172,7 +172,7 @@ func (f *flight) keep(ctx context.Context, base *state, next changeFunc) error {
 // apply makes the change to what is stored now. A refresh never brings back
 // what was removed since it began, nor replaces what it cannot read.
 func (f *flight) apply(base, now *state, c *change) (meta, *document, error) {
-	if now.mark != base.mark && now.mark != (Version{}) && !(f.alone && removalTime(now.mark).Before(f.began)) {
+	if now.mark != base.mark && now.mark != (Version{}) && (!f.alone || !removalTime(now.mark).Before(f.began)) {
 		return meta{}, nil, ErrRemoved
 	}
 	m, doc, err := f.content(base, now)

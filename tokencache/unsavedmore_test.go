@@ -109,15 +109,14 @@ func TestUnsavedTokensEndTheCopy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
-		cache := newCache(t, faults, nil)
-		ticket := mustSignIn(t, cache, a, "read")
-		refused := mustToken(t, cache.Partition(ticket.Key()), nil, "read").AccessToken
-		tok, err := cache.Partition(ticket.Key()).Token(t.Context(),
-			tokencache.Request{Scopes: []string{"read"}, Refused: refused}, downAfterRefresh(a, faults))
+		p := newCache(t, faults, nil).Partition(tokencache.ApplicationKey("", "api://tasks"))
+		refused := mustToken(t, p, a, "read").AccessToken
+		faults.Set(providertest.Down())
+		tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}, Refused: refused}, a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if mustToken(t, cache.Partition(ticket.Key()), nil, "read").AccessToken != tok.AccessToken {
+		if mustToken(t, p, a, "read").AccessToken != tok.AccessToken {
 			t.Error("the refused token was served again")
 		}
 		faults.Clear()

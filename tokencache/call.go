@@ -55,7 +55,13 @@ func call[T any](ctx context.Context, c *caller, op string, f func(context.Conte
 func callOr[T any](
 	ctx context.Context, c *caller, op string, f func(context.Context) (T, error), late func(T),
 ) (answer T, err error) {
-	report, refused := c.breaker.allow()
+	breaker := c.breaker
+	if op == "renew" {
+		// Nobody waits for it, and whoever loses the lease meanwhile loses more:
+		// a provider that only cannot save must not cost it.
+		breaker = nil
+	}
+	report, refused := breaker.allow()
 	if refused == nil && c.crowded() {
 		report(errCallerLeft)
 		refused = errCallerLeft

@@ -89,3 +89,78 @@ func TestL1KeepsNoTombstone(t *testing.T) {
 		t.Error("served after the tombstone was read")
 	}
 }
+
+// After changes may have been missed no copy is served where the provider can be
+// asked, nor one that a load brings which began before.
+func TestL1AfterMissedChanges(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	st := newState()
+	before := l.epoch(st.name)
+	l.keep(testL1ID, st, before)
+	l.changed(Change{Missed: true})
+	if l.get(&testL1ID) != nil || l.aged(&testL1ID) != st {
+		t.Error("the copy is served, or is not kept for an outage")
+	}
+	if l.keep(testL1ID, newState(), before); l.get(&testL1ID) != nil {
+		t.Error("a load that was overtaken has put its state")
+	}
+	st = newState()
+	l.keep(testL1ID, st, l.epoch(st.name))
+	if l.get(&testL1ID) != st {
+		t.Error("what was loaded afterwards is not served")
+	}
+}
+
+// Whoever has saved, and was overtaken, cannot tell which state is the newer one.
+func TestL1ReplaceThatWasOvertaken(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	older, newer := newState(), newState()
+	before := l.epoch(older.name)
+	l.overtake(older.name)
+	l.keep(testL1ID, newer, l.epoch(newer.name))
+	if _, ok := l.replace(testL1ID, older, before); ok || l.get(&testL1ID) != nil {
+		t.Error("one of the two is served")
+	}
+}
+
+// What L1 knows beside the copies goes with them, and their weight is bounded.
+func TestL1IsBounded(t *testing.T) {
+	t.Parallel()
+	l, err := newL1(64*l1Overhead, testMaxAge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	for i := range 1000 {
+		name := string(rune('a' + i))
+		st := &state{name: Name{"owner", name}, version: NewVersion(), snap: &snapshot{}}
+		l.keep(keyID{kind: kindAccount, account: name}, st, l.epoch(st.name))
+	}
+	l.cache.CleanUp()
+	if n := l.cache.EstimatedSize(); n > 80 {
+		t.Errorf("%d partitions are in L1, and there is room for about 64", n)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.byName); n > 80 {
+		t.Errorf("%d names are remembered", n)
+	}
+}
+
+// The versions that are being saved are not remembered for longer than that.
+func TestL1ForgetsOwnVersions(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	st := newState()
+	over := l.own(st.version)
+	l.keep(testL1ID, newState(), l.epoch(st.name))
+	if l.changed(Change{Name: st.name, Version: st.version}); l.get(&testL1ID) == nil {
+		t.Error("the message of a save that is under way has dropped the copy")
+	}
+	over()
+	if l.changed(Change{Name: st.name, Version: st.version}); l.get(&testL1ID) != nil {
+		t.Error("a later message of the version was ignored")
+	}
+}

@@ -112,7 +112,7 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 	defer s.mu.Unlock()
 	unchanged := s.epoch == epoch
 	s.epoch++ // loads that started before the save are overtaken
-	if unchanged && st.snap != nil {
+	if unchanged {
 		l.put(id, st)
 		return s.epoch, true
 	}

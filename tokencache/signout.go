@@ -64,9 +64,10 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 }
 
 // removing calls remove with what is stored, with the hooks around it, on a
-// context that outlives the request, for at most the patience given. It returns the refresh tokens that were
-// removed, also along with an error: whoever signs out wants them revoked. The
-// error is errOtherSignIn if there is nothing that this partition may remove.
+// context that outlives the request, for at most the patience given. It returns
+// the refresh tokens that were removed, also along with an error: whoever signs
+// out wants them revoked. The error is errOtherSignIn if there is nothing that
+// this partition may remove.
 func (p *Partition) removing(
 	ctx context.Context, patience time.Duration, remove func(context.Context, *Access, *state) ([]Secret, error),
 ) (spent []Secret, err error) {

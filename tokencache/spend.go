@@ -131,7 +131,7 @@ func (f *flight) replaced(ctx context.Context, spent Secret) (bool, error) {
 func (f *flight) save(ctx context.Context, g Grant, spent Secret) error {
 	base := f.state
 	if f.alone {
-		base = &state{name: f.name, err: ErrNoTokens} // nobody knows what is stored
+		base = &state{name: f.name, err: ErrNoTokens, partial: true} // nobody knows what is stored
 	}
 	next := func(now *state) (meta, *document, error) {
 		return f.apply(base, now, &change{grant: g, req: f.p.request(&f.req), used: spent})
@@ -172,7 +172,7 @@ func (f *flight) keep(ctx context.Context, base *state, next changeFunc) error {
 // apply makes the change to what is stored now. A refresh never brings back
 // what was removed since it began, nor replaces what it cannot read.
 func (f *flight) apply(base, now *state, c *change) (meta, *document, error) {
-	if now.mark != base.mark && now.mark != (Version{}) && (!f.alone || !removalTime(now.mark).Before(f.began)) {
+	if now.mark != base.mark && now.mark != (Version{}) && (!base.partial || !removalTime(now.mark).Before(f.began)) {
 		return meta{}, nil, ErrRemoved
 	}
 	m, doc, err := f.content(base, now)

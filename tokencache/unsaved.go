@@ -181,8 +181,9 @@ func advance(base *state, next changeFunc, now time.Time) (*state, error) {
 		return nil, err
 	}
 	snap, err := parsePlain(plain)
-	partial := base.partial || !base.found
-	return &state{name: base.name, found: true, version: base.version, mark: base.mark, snap: snap, partial: partial}, err
+	return &state{
+		name: base.name, found: true, version: base.version, mark: base.mark, snap: snap, partial: base.partial,
+	}, err
 }
 
 // compose makes one change of two. If the first comes too late, the second may

@@ -29,6 +29,26 @@ func TestSignOutEverywhereThatWasCutShort(t *testing.T) {
 	})
 }
 
+// It can be repeated, and then also revokes what the mark alone has ended.
+func TestSignOutEverywhereRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, faults := newAuthority(), providertest.NewFaults(newProvider(t))
+		cache := newCache(t, faults, nil)
+		p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+		faults.Set(providertest.Down(), providertest.OpSave)
+		wantError(t, p.SignOutEverywhere(t.Context(), nil), tokencache.ErrUnavailable)
+		faults.Clear()
+		time.Sleep(time.Second)
+		if err := p.SignOutEverywhere(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.revokes.Load(); got != 1 {
+			t.Errorf("%d refresh tokens were revoked, want the one that was still stored", got)
+		}
+	})
+}
+
 // An earlier removal is no reason to refuse what was obtained without the
 // provider since; a later one is.
 func TestTokensObtainedAloneAfterARemoval(t *testing.T) {

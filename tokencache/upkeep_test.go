@@ -53,12 +53,17 @@ func TestPartitionInUseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority()
 		a.lifetime = 1000 * time.Hour
-		cache := newCache(t, newProvider(t), &tokencache.Options{IdleTimeout: 20 * time.Minute, AbsoluteTimeout: time.Hour})
+		calls := providertest.NewFaults(newProvider(t))
+		cache := newCache(t, calls, &tokencache.Options{IdleTimeout: 20 * time.Minute, AbsoluteTimeout: time.Hour})
 		ticket := mustSignIn(t, cache, a, "read")
 		for range 59 {
 			mustToken(t, cache.Partition(ticket.Key()), a, "read")
 			synctest.Wait()
 			time.Sleep(time.Minute)
+		}
+		// Every other minute until the end is near, and then there is nothing to win.
+		if got := calls.Calls(providertest.OpTouch); got < 10 || got > 25 {
+			t.Errorf("it was touched %d times", got)
 		}
 		time.Sleep(time.Minute)
 		_, err := cache.Partition(ticket.Key()).Token(t.Context(), request("read"), a)
@@ -121,5 +126,26 @@ func TestLazyReseal(t *testing.T) {
 		mustToken(t, newCache(t, store, with(newKey)).Partition(ticket.Key()), nil, "read")
 		_, err := newCache(t, store, with(oldKey)).Partition(ticket.Key()).Token(t.Context(), request("read"), nil)
 		wantError(t, err, tokencache.ErrUnreadable)
+	})
+}
+
+// A partition on behalf of somebody ends with the incoming token, and is not kept
+// alive beyond that.
+func TestAssertionPartitionEndsWithTheAssertion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, calls := newAuthority(), providertest.NewFaults(newProvider(t))
+		a.lifetime = 24 * time.Hour
+		cache := newCache(t, calls, nil)
+		key := tokencache.AssertionKey(mustVerify(t, account, "incoming")) // for an hour
+		mustToken(t, cache.Partition(key), a, "read")
+		time.Sleep(59 * time.Minute)
+		mustToken(t, cache.Partition(key), nil, "read")
+		time.Sleep(2 * time.Minute)
+		_, err := cache.Partition(key).Token(t.Context(), request("read"), nil)
+		wantError(t, err, tokencache.ErrNoTokens)
+		if got := calls.Calls(providertest.OpTouch); got != 0 {
+			t.Errorf("it was touched %d times", got)
+		}
 	})
 }

@@ -125,7 +125,9 @@ func (p *Partition) read(ctx context.Context, name Name) (l loaded, err error) {
 		l.state = e.st // it came meanwhile, and is newer than what is stored
 		return l, nil
 	}
-	p.cache.l1.keep(p.key.id, l.state, l.epoch)
+	if p.cache.unsaved.get(p.key.id) == nil { // else, it is behind what another session is answered with
+		p.cache.l1.keep(p.key.id, l.state, l.epoch)
+	}
 	p.remember(l)
 	p.upkeep(ctx, l.state)
 	return l, nil

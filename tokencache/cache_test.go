@@ -328,8 +328,7 @@ func TestCloseWaitsForFlights(t *testing.T) {
 	}
 	ticket := mustSignIn(t, cache, a, "read")
 	mustExpire(t, cache.Partition(ticket.Key()))
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+	entered, proceed := a.hold()
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-entered; leave() }()
 	_, err = cache.Partition(ticket.Key()).Token(ctx, tokencache.Request{Scopes: []string{"read"}}, a)

@@ -20,8 +20,7 @@ func TestRefreshOutlivesItsRequest(t *testing.T) {
 	cache := newCache(t, provider, nil)
 	ticket := mustSignIn(t, cache, a, "read")
 	mustExpire(t, cache.Partition(ticket.Key()))
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+	entered, proceed := a.hold()
 
 	leader, leave := context.WithCancel(t.Context())
 	left := make(chan error)

@@ -98,6 +98,14 @@ func newAuthority() *authority {
 	}
 }
 
+// hold makes the next refresh wait at the server: it has come when entered is
+// closed, and goes on when proceed is.
+func (a *authority) hold() (entered <-chan struct{}, proceed chan<- struct{}) {
+	in, out := make(chan struct{}), make(chan struct{})
+	a.before = func(context.Context) error { close(in); <-out; return nil }
+	return in, out
+}
+
 // signIn issues the first tokens of a family.
 func (a *authority) signIn(scopes ...string) func(context.Context) (tokencache.Grant, error) {
 	return a.signInAs(account, scopes...)

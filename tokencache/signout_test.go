@@ -107,8 +107,7 @@ func TestSignOutDuringRefresh(t *testing.T) {
 			one, two := newCache(t, provider, nil), newCache(t, provider, nil)
 			ticket := mustSignIn(t, one, a, "read")
 			mustExpire(t, one.Partition(ticket.Key()))
-			entered, proceed := make(chan struct{}), make(chan struct{})
-			a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+			entered, proceed := a.hold()
 			refreshed := make(chan error)
 			go func() {
 				_, err := one.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
@@ -334,8 +333,7 @@ func TestMarkEndsWhatIsNotBuriedYet(t *testing.T) {
 	one, two := newCache(t, provider, nil), newCache(t, inner, nil)
 	ticket := mustSignIn(t, one, a, "read")
 	mustExpire(t, one.Partition(ticket.Key()))
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	a.before = func(context.Context) error { close(entered); <-proceed; return nil }
+	entered, proceed := a.hold()
 	refreshed := make(chan error)
 	go func() {
 		_, err := two.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)

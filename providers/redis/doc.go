@@ -1,7 +1,57 @@
 // Package redis is a storage provider on Redis: one server, a primary behind
 // Sentinel, or a Cluster. (It has nothing to do with identity providers.)
 //
-// It is for applications on several machines. The application builds the client
-// of go-redis and keeps it; see [RecommendedOptions] for the timeouts it should
-// have.
+// It is for applications on several machines. What one of them saves, all of them
+// load at once; a user's tokens are refreshed by one machine at a time; a sign-out
+// on one empties the others' copies in memory within milliseconds. The application
+// builds the client of go-redis and keeps it; [RecommendedOptions] has the
+// timeouts that it should have, and [Provider.Doctor] tells what is wrong with the
+// server.
+//
+// # What is stored
+//
+// Every key begins with Options.Prefix and the owner in braces, which makes the
+// owner the hash tag, so that everything of an owner is in one slot of a Cluster:
+//
+//	coatcheck:{owner}:r:partition   string: version, expiry and the sealed tokens
+//	coatcheck:{owner}:m             string: the owner's removal mark
+//	coatcheck:{owner}:i             sorted set: the owner's partitions, by expiry
+//	coatcheck:{owner}:l:partition   string: who holds the lease
+//	coatcheck:changes               channel: version and name of every save
+//
+// Owner and partition are keyed hashes, and what is stored is sealed by the Cache.
+// All keys expire by themselves. A signed-in user costs about 450 bytes and the
+// sealed tokens.
+//
+// # Round trips
+//
+// A load is one round trip of three reads, a save one script: it compares the
+// version and the owner's mark, stores the record with its expiry, keeps the
+// owner's index, and tells the other machines. Nothing scans the keys.
+//
+// # The server
+//
+// Redis 6.2 or newer; it is tested with 7.0. Three settings matter:
+//
+//   - maxmemory-policy noeviction. Any other policy signs users out without a word
+//     when the memory is full, and may evict a removal mark before the tokens that
+//     it removes. With noeviction, saves fail while the memory is full: nobody is
+//     signed out, and users can still sign out.
+//   - Replication is asynchronous: a failover may lose the last writes, also those
+//     that were acknowledged. min-replicas-to-write narrows that, not more.
+//   - appendonly yes, if the tokens are to survive a restart of the server. Without
+//     it everybody signs in again.
+//
+// With access lists, the user needs
+//
+//	~coatcheck:* &coatcheck:changes +getrange +strlen +get +set +setrange +del
+//	+pexpire +pexpireat +persist +zadd +zrem +zremrangebyscore +zrangebyscore
+//	+zrevrange +time +eval +evalsha +publish +subscribe +unsubscribe +ping
+//
+// and for [Provider.Doctor] also +info and +config|get.
+//
+// # Cluster
+//
+// While a slot is being moved, its owners' tokens can be read but not saved,
+// usually for some milliseconds; to the Cache that is an outage of that length.
 package redis

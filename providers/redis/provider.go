@@ -3,43 +3,106 @@ package redis
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// Provider keeps records in Redis. It is safe for concurrent use.
+// Provider keeps records in Redis. It is safe for concurrent use. It offers every
+// capability of [tokencache.Capabilities] but InProcess and Sweeper: Redis drops
+// what has expired by itself.
 type Provider struct {
-	client redis.UniversalClient
-	prefix string
+	client  redis.UniversalClient
+	prefix  string
+	channel string // of changes
+	log     *slog.Logger
+
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	work   sync.WaitGroup // in the background
+	doubts doubts
 }
 
-// New returns a provider on the caller's client, which the caller closes after
-// the provider.
+var (
+	_ tokencache.Provider   = (*Provider)(nil)
+	_ tokencache.Leaser     = (*Provider)(nil)
+	_ tokencache.Toucher    = (*Provider)(nil)
+	_ tokencache.OwnerIndex = (*Provider)(nil)
+	_ tokencache.Watcher    = (*Provider)(nil)
+	_ tokencache.Pinger     = (*Provider)(nil)
+)
+
+// New returns a provider on the client, which stays the caller's: close it after
+// the provider. New does not connect. It refuses clients that would read from
+// replicas, where a moment old records are, and rings, which move keys to another
+// server when one is down. It warns of a client that does not look at contexts
+// (see [RecommendedOptions]).
 func New(client redis.UniversalClient, o *Options) (*Provider, error) {
-	if client == nil {
-		return nil, errors.New("redis: a client is required")
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, err
 	}
-	p := &Provider{client: client, prefix: defaultPrefix}
-	if o != nil && o.Prefix != "" {
-		p.prefix = o.Prefix
+	contextTimeouts, err := check(client)
+	if err != nil {
+		return nil, err
 	}
+	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log}
+	if !contextTimeouts {
+		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
+			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")
+	}
+	p.life, p.end = context.WithCancel(context.Background()) //nolint:gosec // Close ends it
 	return p, nil
 }
 
-// Close ends the provider's background work. The client stays open.
-func (p *Provider) Close(context.Context) error { return nil }
-
-// Load is that of [tokencache.Provider].
-func (p *Provider) Load(context.Context, tokencache.Name) (tokencache.Record, error) {
-	return tokencache.Record{}, errors.ErrUnsupported
+// check refuses clients that cannot keep the contract, and tells whether the
+// client ends calls with their contexts.
+func check(client redis.UniversalClient) (contextTimeouts bool, err error) {
+	switch c := client.(type) {
+	case nil:
+		return false, errors.New("redis: a client is required")
+	case *redis.Client:
+		return c.Options().ContextTimeoutEnabled, nil
+	case *redis.ClusterClient:
+		o := c.Options()
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return false, errors.New("redis: the client reads from replicas: ReadOnly, RouteByLatency and RouteRandomly must be off")
+		}
+		return o.ContextTimeoutEnabled, nil
+	case *redis.Ring:
+		return false, errors.New("redis: a Ring loses records when a server leaves it: use a Cluster")
+	}
+	return true, nil // another implementation: it is not known what it does
 }
 
-// Save is that of [tokencache.Provider].
-func (p *Provider) Save(context.Context, tokencache.Name, tokencache.Record, tokencache.Condition) error {
-	return errors.ErrUnsupported
+// Close ends every Watch and the provider's other work in the background, and
+// waits for it until ctx ends. The client stays open. Closing again does nothing.
+func (p *Provider) Close(ctx context.Context) error {
+	p.doubts.close()
+	p.end()
+	done := make(chan struct{})
+	go func() {
+		p.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// Capabilities is that of [tokencache.Provider].
-func (p *Provider) Capabilities() tokencache.Capabilities { return tokencache.Capabilities{} }
+// Capabilities returns those that [Provider] names. See [tokencache.Provider].
+func (p *Provider) Capabilities() tokencache.Capabilities {
+	return tokencache.Capabilities{Leaser: p, Toucher: p, Owners: p, Watcher: p, Pinger: p}
+}
+
+// Ping asks the server whether it is there: of a Cluster, one of its nodes. See
+// [tokencache.Pinger].
+func (p *Provider) Ping(ctx context.Context) error {
+	return mapped(p.client.Ping(ctx).Err())
+}

@@ -1,0 +1,105 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// Load reads a record and its owner's mark in one round trip. See
+// [tokencache.Provider].
+//
+// The mark is read before and after the record, so that the two belong together
+// if it has not changed in between. That is faster than a script or a
+// transaction, and reads go on while a Cluster moves the slot, one key at a time.
+func (p *Provider) Load(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
+	k := p.keysOf(n)
+	for {
+		pipe := p.client.Pipeline()
+		before := pipe.GetRange(ctx, k.mark, 0, maxMark)
+		value := pipe.GetRange(ctx, k.record, 0, int64(maxSize)) // one byte more than there may be
+		after := pipe.GetRange(ctx, k.mark, 0, maxMark)
+		if _, err := pipe.Exec(ctx); err != nil && !isWrongType(err) {
+			return tokencache.Record{}, mapped(err)
+		}
+		if before.Err() == nil && after.Err() == nil && before.Val() != after.Val() {
+			continue // of an owner who is removed at this moment, and not over and over
+		}
+		return loaded(value, after)
+	}
+}
+
+// maxMark is the last byte of a mark that is read: one more than it has.
+const maxMark = int64(len(tokencache.Version{}))
+
+func loaded(value, mark *redis.StringCmd) (tokencache.Record, error) {
+	if err := mark.Err(); err != nil {
+		return tokencache.Record{}, mapped(err)
+	}
+	var r tokencache.Record
+	err := value.Err()
+	stored := []byte(value.Val())
+	switch {
+	case isWrongType(err):
+		r, err = tokencache.Record{Sealed: []byte{0}}, nil // as of a value that is not ours, see decode
+	case err != nil:
+		return r, mapped(err)
+	case len(stored) == 0:
+		err = tokencache.ErrNotFound
+	case len(stored) > maxSize:
+		err = fmt.Errorf("%w: what is stored exceeds %d bytes", tokencache.ErrTooLarge, maxSize)
+	default:
+		r = decode(stored)
+	}
+	switch len(mark.Val()) {
+	case 0:
+	case len(r.Mark):
+		copy(r.Mark[:], mark.Val())
+	default:
+		return tokencache.Record{}, errForeignMark
+	}
+	return r, err
+}
+
+var errForeignMark = errors.New("redis: a removal mark is not one: " +
+	"another application writes under this prefix; give each its own")
+
+// Save is one script in one round trip. See [tokencache.Provider]. When a reply is
+// lost, the client may send the script again, which then finds its own version and
+// answers [tokencache.ErrConflict]: the caller tells the two apart by loading.
+func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+	if len(r.Sealed) > tokencache.MaxSealedSize {
+		return fmt.Errorf("%w: %d bytes, at most %d", tokencache.ErrTooLarge, len(r.Sealed), tokencache.MaxSealedSize)
+	}
+	k := p.keysOf(n)
+	var seen []byte
+	if r.Mark != (tokencache.Version{}) {
+		seen = r.Mark[:]
+	}
+	answer, err := p.run(ctx, saveScript, []string{k.record, k.mark, k.index},
+		condition(c), seen, encode(&r), lifeUntil(r.Expires), n.Partition, p.channel, encodeChange(n, r.Version))
+	switch {
+	case err != nil:
+		return err
+	case answer == 1:
+		return tokencache.ErrConflict
+	case answer == 2:
+		return tokencache.ErrRemoved
+	}
+	return nil
+}
+
+// condition is what the script takes. A head is longer than the words.
+func condition(c tokencache.Condition) any {
+	if c.Unconditional() {
+		return "always"
+	}
+	if v, ok := c.Version(); ok {
+		return head(v)
+	}
+	return "absent"
+}

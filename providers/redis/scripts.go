@@ -1,0 +1,66 @@
+package redis
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// What must happen at once is a script: it runs alone, and all its keys are in
+// one slot. Scripts are called by their hash and sent whole where the server does
+// not know them, after a restart, a failover or SCRIPT FLUSH.
+var (
+	//go:embed scripts/save.lua
+	saveSource string
+	//go:embed scripts/touch.lua
+	touchSource string
+	//go:embed scripts/mark.lua
+	markSource string
+	//go:embed scripts/list.lua
+	listSource string
+	//go:embed scripts/acquire.lua
+	acquireSource string
+	//go:embed scripts/renew.lua
+	renewSource string
+	//go:embed scripts/release.lua
+	releaseSource string
+
+	saveScript    = redis.NewScript(saveSource)
+	touchScript   = redis.NewScript(touchSource)
+	markScript    = redis.NewScript(markSource)
+	listScript    = redis.NewScript(listSource)
+	acquireScript = redis.NewScript(acquireSource)
+	renewScript   = redis.NewScript(renewSource)
+	releaseScript = redis.NewScript(releaseSource)
+)
+
+// run runs a script whose answer is a number.
+func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
+	n, err := s.Run(ctx, p.client, keys, args...).Int()
+	return n, mapped(err)
+}
+
+// forever is the life that scripts take for one without end.
+const forever = -1
+
+// lifeUntil is how long something lives that expires then, in milliseconds. It is
+// counted by this machine's clock and kept by the server's, so that the two need
+// not agree. A part of a millisecond counts as a whole one: none means that it is
+// over.
+func lifeUntil(expires time.Time) int64 {
+	if expires.IsZero() {
+		return forever
+	}
+	left := time.Until(expires)
+	if left <= 0 {
+		return 0
+	}
+	return milliseconds(left)
+}
+
+// milliseconds rounds up.
+func milliseconds(d time.Duration) int64 {
+	return int64((d-1)/time.Millisecond) + 1
+}

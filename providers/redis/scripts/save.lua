@@ -1,0 +1,45 @@
+-- Stores a record if its condition holds. Nothing is written before every
+-- check has passed, so that a script that fails has changed nothing.
+--
+-- KEYS  record, mark, index
+-- ARGV  1 "absent", "always" or the head that must be stored
+--       2 the mark that the writer saw, empty for none
+--       3 the value; a head and an expiry alone are a tombstone
+--       4 the life in milliseconds, -1 for ever
+--       5 the partition, 6 the channel, 7 what to tell it
+-- Returns 0 saved, 1 conflict, 2 removed
+local HEAD, EMPTY = 17, 25
+local value, life = ARGV[3], tonumber(ARGV[4])
+local tombstone = #value == EMPTY
+
+local mark = redis.call('GET', KEYS[2])
+if mark and mark ~= ARGV[2] and not tombstone then return 2 end
+
+-- A key of another type is something, and nobody's version: no string.
+local head = redis.pcall('GETRANGE', KEYS[1], 0, HEAD - 1)
+if ARGV[1] == 'absent' then
+  if head ~= '' then return 1 end
+elseif ARGV[1] ~= 'always' and head ~= ARGV[1] then
+  return 1
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+-- Deleting first lets a tombstone in when the memory is full: only the first
+-- write of a script is refused.
+if tombstone or life == 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[3], ARGV[5])
+else
+  redis.call('ZADD', KEYS[3], life < 0 and '+inf' or now + life, ARGV[5])
+  local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+  if last == 'inf' then redis.call('PERSIST', KEYS[3]) else redis.call('PEXPIREAT', KEYS[3], last) end
+end
+if life < 0 then
+  redis.call('SET', KEYS[1], value)
+elseif life > 0 then
+  redis.call('SET', KEYS[1], value, 'PX', life)
+end
+redis.call('PUBLISH', ARGV[6], ARGV[7])
+return 0

@@ -54,7 +54,7 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
 			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")
 	}
-	p.life, p.end = context.WithCancel(context.Background()) //nolint:gosec // Close ends it
+	p.life, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
 

@@ -33,7 +33,7 @@ func encodeExpiry(expires time.Time) []byte {
 	if expires.IsZero() {
 		return make([]byte, 8)
 	}
-	return binary.BigEndian.AppendUint64(nil, uint64(expires.UnixMilli())) //nolint:gosec // decoded as it was encoded
+	return binary.BigEndian.AppendUint64(nil, uint64(expires.UnixMilli()))
 }
 
 func encode(r *tokencache.Record) []byte {
@@ -53,7 +53,7 @@ func decode(b []byte) tokencache.Record {
 	}
 	r := tokencache.Record{Version: tokencache.Version(b[1:headSize])}
 	if ms := binary.BigEndian.Uint64(b[headSize:emptySize]); ms != 0 {
-		r.Expires = time.UnixMilli(int64(ms)) //nolint:gosec // encoded from an int64
+		r.Expires = time.UnixMilli(int64(ms))
 	}
 	if len(b) > emptySize {
 		r.Sealed = b[emptySize:]

@@ -29,7 +29,8 @@ const (
 func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(p.life, cancel)()
+	closed := context.AfterFunc(p.life, cancel) //nolint:contextcheck // Close ends it as well as its caller
+	defer closed()
 	for failed := false; watching.Err() == nil; {
 		heard, err := p.listen(watching, notify)
 		failed = failed && !heard
@@ -53,7 +54,9 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 func (p *Provider) listen(ctx context.Context, notify func(tokencache.Change)) (heard bool, err error) {
 	sub := p.client.Subscribe(ctx)
 	defer func() { _ = sub.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // a read does not end with its context
+	// A read does not end with its context.
+	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
+	defer stop()
 	if err := sub.Subscribe(ctx, p.channel); err != nil {
 		return false, err
 	}

@@ -53,7 +53,7 @@ func decode(b []byte) tokencache.Record {
 	}
 	r := tokencache.Record{Version: tokencache.Version(b[1:headSize])}
 	if ms := binary.BigEndian.Uint64(b[headSize:emptySize]); ms != 0 {
-		r.Expires = time.UnixMilli(int64(ms))
+		r.Expires = time.UnixMilli(int64(ms)) //nolint:gosec // encoded from an int64
 	}
 	if len(b) > emptySize {
 		r.Sealed = b[emptySize:]

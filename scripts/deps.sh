@@ -22,6 +22,7 @@ programs() {
 	missing=
 	need 'gcc libc6-dev' 'the race detector' "${CC:-gcc}" cc clang
 	need 'chromium' 'the browser tests' chromium chromium-browser google-chrome google-chrome-stable
+	need 'redis-server' 'the Redis tests' redis-server
 }
 
 # can_install tells whether this is Debian and we are root.

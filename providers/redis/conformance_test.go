@@ -1,0 +1,42 @@
+package redis_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
+	"github.com/coatcheck-go/coatcheck/tokencache"
+	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
+)
+
+// machines makes a harness whose providers have a client each, as machines do,
+// and whose tests have a prefix each.
+func machines(dial func(*testing.T) redis.UniversalClient) providertest.Harness {
+	var prefixes sync.Map // of providers
+	return providertest.Harness{
+		New: func(t *testing.T) tokencache.Provider {
+			prefix := tokencache.NewVersion().String() + ":"
+			p := newProvider(t, dial(t), &redisprovider.Options{Prefix: prefix})
+			prefixes.Store(p, prefix)
+			return p
+		},
+		Peer: func(t *testing.T, first tokencache.Provider) tokencache.Provider {
+			prefix, _ := prefixes.Load(first)
+			return newProvider(t, dial(t), &redisprovider.Options{Prefix: prefix.(string)})
+		},
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for name, protocol := range map[string]int{"RESP2": 2, "RESP3": 3} {
+		t.Run(name, func(t *testing.T) {
+			s := testserver.NewRedis(t)
+			providertest.Run(t, machines(func(t *testing.T) redis.UniversalClient {
+				return connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.Protocol = protocol })
+			}))
+		})
+	}
+}

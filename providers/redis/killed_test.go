@@ -1,0 +1,176 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	"github.com/coatcheck-go/coatcheck/tokencache"
+	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
+)
+
+// The whole suite while the server is killed and started again, over and over.
+// The provider is as patient as a Cache is: it repeats what had no answer, and
+// tells its own save from a conflict by the version.
+func TestConformanceWhileKilled(t *testing.T) {
+	// What is acknowledged is in the append-only file before the reply is sent.
+	s := testserver.NewRedis(t, "appendonly yes", "appendfsync everysec")
+	stop := kill(t, s)
+	h := machines(func(t *testing.T) redis.UniversalClient {
+		// The client's own repetitions would not tell that there were any.
+		return connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.MaxRetries = -1 })
+	})
+	h.Expiry = time.Second // an outage must not outlast what a test waits for
+	first, second := h.New, h.Peer
+	h.New = func(t *testing.T) tokencache.Provider { return &patient{Provider: first(t)} }
+	h.Peer = func(t *testing.T, p tokencache.Provider) tokencache.Provider {
+		return &patient{Provider: second(t, p.(*patient).Provider)}
+	}
+	t.Run("Suite", func(t *testing.T) { providertest.Run(t, h) })
+	if times := stop(); times < 3 {
+		t.Errorf("the server was killed %d times only", times)
+	}
+}
+
+// kill kills the server and starts it again until it is told to stop, and then
+// returns how often.
+func kill(t *testing.T, s *testserver.Redis) (stop func() int) {
+	t.Helper()
+	var times int
+	var killing sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	killing.Go(func() {
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(700 * time.Millisecond):
+			}
+			if err := errors.Join(s.Kill(), s.Start()); err != nil {
+				t.Error(err)
+				return
+			}
+			times++
+		}
+	})
+	stop = func() int {
+		cancel()
+		killing.Wait()
+		return times
+	}
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// patient repeats calls that had no answer.
+type patient struct {
+	tokencache.Provider
+	saved sync.Map // versions that were acknowledged
+}
+
+// again calls f until it has an answer that the contract names, and tells whether
+// an earlier call may have been carried out.
+func again(ctx context.Context, f func() error, answers ...error) (repeated bool, err error) {
+	for {
+		err := f()
+		known := err == nil || ctx.Err() != nil
+		for _, a := range answers {
+			known = known || errors.Is(err, a)
+		}
+		if known {
+			return repeated, err
+		}
+		repeated = true
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (p *patient) Load(ctx context.Context, n tokencache.Name) (r tokencache.Record, err error) {
+	_, err = again(ctx, func() error {
+		r, err = p.Provider.Load(ctx, n)
+		return err
+	}, tokencache.ErrNotFound, tokencache.ErrTooLarge)
+	return r, err
+}
+
+func (p *patient) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+	repeated, err := again(ctx, func() error { return p.Provider.Save(ctx, n, r, c) },
+		tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
+	if _, before := p.saved.Load(r.Version); repeated && !before && errors.Is(err, tokencache.ErrConflict) {
+		if now, lerr := p.Load(ctx, n); lerr == nil && now.Version == r.Version {
+			err = nil
+		}
+	}
+	if err == nil {
+		p.saved.Store(r.Version, true)
+	}
+	return err
+}
+
+func (p *patient) Capabilities() tokencache.Capabilities {
+	caps := p.Provider.Capabilities()
+	caps.Leaser = patientLeaser{caps.Leaser}
+	caps.Toucher = patientToucher{caps.Toucher}
+	caps.Owners = patientOwners{caps.Owners}
+	caps.Pinger = nil  // it is down at times
+	caps.Watcher = nil // changes are lost with the connection, and Missed tells that they were
+	return caps
+}
+
+type patientLeaser struct{ tokencache.Leaser }
+
+// Acquire waits for a lease that it may have got without an answer: the provider
+// gives it back.
+func (p patientLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (lease tokencache.Lease, err error) {
+	f := func() error {
+		lease, err = p.Leaser.Acquire(ctx, n, ttl)
+		return err
+	}
+	repeated, err := again(ctx, f, tokencache.ErrBusy)
+	for end := time.Now().Add(time.Second); repeated && errors.Is(err, tokencache.ErrBusy) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		_, err = again(ctx, f, tokencache.ErrBusy)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return patientLease{lease}, nil
+}
+
+type patientLease struct{ tokencache.Lease }
+
+func (p patientLease) Renew(ctx context.Context, ttl time.Duration) error {
+	_, err := again(ctx, func() error { return p.Lease.Renew(ctx, ttl) }, tokencache.ErrConflict)
+	return err
+}
+
+func (p patientLease) Release(ctx context.Context) error {
+	_, err := again(ctx, func() error { return p.Lease.Release(ctx) })
+	return err
+}
+
+type patientToucher struct{ tokencache.Toucher }
+
+func (p patientToucher) Touch(ctx context.Context, n tokencache.Name, v tokencache.Version, expires time.Time) error {
+	_, err := again(ctx, func() error { return p.Toucher.Touch(ctx, n, v, expires) }, tokencache.ErrConflict, tokencache.ErrNotFound)
+	return err
+}
+
+type patientOwners struct{ tokencache.OwnerIndex }
+
+func (p patientOwners) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
+	_, err := again(ctx, func() error { return p.OwnerIndex.SetMark(ctx, owner, mark, expires) })
+	return err
+}
+
+func (p patientOwners) List(ctx context.Context, owner string) (names []tokencache.Name, err error) {
+	_, err = again(ctx, func() error {
+		names, err = p.OwnerIndex.List(ctx, owner)
+		return err
+	})
+	return names, err
+}

@@ -14,8 +14,11 @@ import (
 // groupLimit is for several servers to agree with each other.
 const groupLimit = 30 * time.Second
 
-// admin calls f with a client of a server.
+// admin calls f with a client of a server that is up.
 func (s *Redis) admin(f func(*redis.Client) error) error {
+	if !s.up() {
+		return errDown
+	}
 	client := redis.NewClient(s.options())
 	err := f(client)
 	return errors.Join(err, client.Close())

@@ -20,6 +20,7 @@ func clusterClient(t *testing.T, c *testserver.RedisCluster) *redis.ClusterClien
 
 // One cluster for all: it takes two seconds to start.
 func TestCluster(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c := testserver.NewRedisCluster(t)
 	t.Run("serves every slot", func(t *testing.T) { testEverySlot(t, c) })
 	t.Run("moves a slot", func(t *testing.T) { testMoveSlot(t, c) })

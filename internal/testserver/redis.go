@@ -24,6 +24,7 @@ const (
 var (
 	errPortTaken = errors.New("testserver: the port is taken")
 	errClosed    = errors.New("testserver: the server is closed")
+	errDown      = errors.New("testserver: the server is down")
 )
 
 // Redis is a private redis-server process, made by [StartRedis] or [NewRedis].
@@ -130,7 +131,7 @@ func (s *Redis) launch() error {
 	switch {
 	case s.closed:
 		return errClosed
-	case s.proc != nil && s.proc.alive():
+	case s.upLocked():
 		return errors.New("testserver: the server is running")
 	}
 	log, err := os.Create(s.file("log"))
@@ -263,11 +264,19 @@ func (s *Redis) Resume() error { return s.signal((*process).resume) }
 func (s *Redis) signal(send func(*process) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.proc == nil || !s.proc.alive() {
-		return errors.New("testserver: the server is down")
+	if !s.upLocked() {
+		return errDown
 	}
 	return send(s.proc)
 }
+
+func (s *Redis) up() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upLocked()
+}
+
+func (s *Redis) upLocked() bool { return s.proc != nil && s.proc.alive() }
 
 // Close kills the server and removes its directory. Calling it again does
 // nothing.

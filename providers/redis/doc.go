@@ -46,7 +46,7 @@
 //
 //	~coatcheck:* &coatcheck:changes +getrange +strlen +get +set +setrange +del
 //	+pexpire +pexpireat +persist +zadd +zrem +zremrangebyscore +zrangebyscore
-//	+zrevrange +time +eval +evalsha +publish +subscribe +unsubscribe +ping
+//	+zrevrange +time +eval +evalsha +publish +subscribe +ping
 //
 // and for [Provider.Doctor] also +info and +config|get.
 //

@@ -38,13 +38,13 @@ var replies = []struct{ code, text string }{
 	{"ASK", "the server is a node of a cluster (ASK): use redis.NewClusterClient, or IsClusterMode of UniversalOptions"},
 	{"CROSSSLOT", "the keys of an owner are in several slots (CROSSSLOT): something between here and the server does not honour hash tags"},
 	{"NOAUTH", "the server wants a password (NOAUTH)"},
+	{"ERR Protocol error: unauthenticated", "the server wants a password (NOAUTH)"}, // to a large command
 	{"WRONGPASS", "the server refuses the user name or the password (WRONGPASS)"},
 	{"NOPERM", "the server's access list forbids this (NOPERM): see the package comment for what is needed"},
 	{"WRONGTYPE", "a key holds something else (WRONGTYPE): another application writes under this prefix; give each its own"},
 	{"MISCONF", "the server cannot save to its disk and refuses to write (MISCONF)"},
 	{"NOREPLICAS", "the server has too few replicas and refuses to write (NOREPLICAS)"},
 	{"BUSY", "the server is held up by a script (BUSY)"},
-	{"ERR max number of clients reached", "the server has too many clients: raise maxclients, or make the pools smaller"},
 	{"ERR max number of clients", "the server has too many clients: raise maxclients, or make the pools smaller"},
 }
 

@@ -25,20 +25,22 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
--- Deleting first lets a tombstone in when the memory is full: only the first
--- write of a script is refused.
+-- When the memory is full, the first write of a script is refused if it needs
+-- more, and nothing after it. So a record begins with the write that needs some,
+-- and a tombstone with one that does not: users can still sign out.
 if tombstone or life == 0 then
-  redis.call('DEL', KEYS[1])
   redis.call('ZREM', KEYS[3], ARGV[5])
 else
   redis.call('ZADD', KEYS[3], life < 0 and '+inf' or now + life, ARGV[5])
   local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
   if last == 'inf' then redis.call('PERSIST', KEYS[3]) else redis.call('PEXPIREAT', KEYS[3], last) end
 end
-if life < 0 then
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+if life == 0 then
+  redis.call('DEL', KEYS[1])
+elseif life < 0 then
   redis.call('SET', KEYS[1], value)
-elseif life > 0 then
+else
   redis.call('SET', KEYS[1], value, 'PX', life)
 end
 redis.call('PUBLISH', ARGV[6], ARGV[7])

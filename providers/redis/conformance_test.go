@@ -40,3 +40,19 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func TestConformanceOnCluster(t *testing.T) {
+	cluster := testserver.NewRedisCluster(t)
+	providertest.Run(t, machines(func(t *testing.T) redis.UniversalClient {
+		return connect(t, cluster.Addrs()[0], func(o *redis.UniversalOptions) { o.IsClusterMode = true })
+	}))
+}
+
+func TestConformanceBehindSentinel(t *testing.T) {
+	sentinel := testserver.NewRedisSentinel(t)
+	providertest.Run(t, machines(func(t *testing.T) redis.UniversalClient {
+		return connect(t, "", func(o *redis.UniversalOptions) {
+			o.Addrs, o.MasterName = sentinel.SentinelAddrs(), sentinel.MasterName
+		})
+	}))
+}

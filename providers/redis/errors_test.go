@@ -234,8 +234,11 @@ func everything(t *testing.T, p *redisprovider.Provider) error {
 	watching, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
 	missed := make(chan struct{}, 100)
-	done := make(chan error, 1)
-	go func() { done <- p.Watch(watching, func(tokencache.Change) { missed <- struct{}{} }) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = p.Watch(watching, func(tokencache.Change) { missed <- struct{}{} })
+	}()
 	defer func() { <-done }()
 	select {
 	case <-missed:

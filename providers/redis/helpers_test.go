@@ -10,13 +10,17 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
 	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis prints addresses of servers that the tests cut off
+	goleak.VerifyTestMain(m)
+}
 
 // connect returns a client of the server with the recommended options, as
 // changed.

@@ -32,10 +32,15 @@ if tombstone or life == 0 then
   redis.call('ZREM', KEYS[3], ARGV[5])
 else
   redis.call('ZADD', KEYS[3], life < 0 and '+inf' or now + life, ARGV[5])
-  local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
-  if last == 'inf' then redis.call('PERSIST', KEYS[3]) else redis.call('PEXPIREAT', KEYS[3], last) end
 end
+-- What has expired leaves the index, and the index goes with its last member.
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+if last == 'inf' then
+  redis.call('PERSIST', KEYS[3])
+elseif last then
+  redis.call('PEXPIREAT', KEYS[3], last)
+end
 if life == 0 then
   redis.call('DEL', KEYS[1])
 elseif life < 0 then

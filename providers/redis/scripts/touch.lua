@@ -13,17 +13,23 @@ if head ~= ARGV[1] then return 1 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+-- No write before SETRANGE needs memory, so that it works when there is none.
 if life == 0 then
-  redis.call('DEL', KEYS[1])
   redis.call('ZREM', KEYS[2], ARGV[4])
-  return 0
+  redis.call('DEL', KEYS[1])
+else
+  if life < 0 then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], life) end
+  redis.call('SETRANGE', KEYS[1], #ARGV[1], ARGV[2])
+  if redis.call('STRLEN', KEYS[1]) > EMPTY then
+    redis.call('ZADD', KEYS[2], life < 0 and '+inf' or now + life, ARGV[4])
+  end
 end
-if life < 0 then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], life) end
-redis.call('SETRANGE', KEYS[1], #ARGV[1], ARGV[2])
-if redis.call('STRLEN', KEYS[1]) > EMPTY then
-  redis.call('ZADD', KEYS[2], life < 0 and '+inf' or now + life, ARGV[4])
-  local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
-  if last == 'inf' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIREAT', KEYS[2], last) end
+-- As after a save.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+if last == 'inf' then
+  redis.call('PERSIST', KEYS[2])
+elseif last then
+  redis.call('PEXPIREAT', KEYS[2], last)
 end
 return 0

@@ -8,10 +8,12 @@ import (
 	"net/http"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/middleware"
 	"github.com/coatcheck-go/coatcheck/providers/memory"
+	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -64,4 +66,18 @@ func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.Sessi
 	})
 	ticket := func(ctx context.Context) string { return sessions.GetString(ctx, "ticket") }
 	return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(ticket))(mux))
+}
+
+func newRedisCache(ctx context.Context, addr, keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {
+	options := redisprovider.RecommendedOptions() // timeouts that hold no request for long
+	options.Addrs = []string{addr}
+	provider, err := redisprovider.New(redis.NewUniversalClient(options), nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := tokencache.LoadKeys(ctx, tokencache.KeyFile(keyFile)) // the same on every machine: see Security
+	if err != nil {
+		return nil, err
+	}
+	return tokencache.New(provider, namespace, &tokencache.Options{Keys: keys})
 }

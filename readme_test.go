@@ -8,14 +8,18 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 
-	"github.com/coatcheck-go/coatcheck/internal/idp"
-
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 func TestMain(m *testing.M) {
@@ -80,6 +84,39 @@ func open(ctx context.Context, address string) string {
 	return string(body)
 }
 
+// The cache on Redis, by two machines.
+func TestReadmeRedis(t *testing.T) {
+	t.Parallel()
+	server, keyFile := testserver.NewRedis(t), filepath.Join(t.TempDir(), "keys.json")
+	if err := tokencache.CreateKeyFile(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	namespace := tokencache.Namespace{Issuer: "https://login.example", ClientID: "app"}
+	var machines [2]*tokencache.Cache
+	for i := range machines {
+		cache, err := newRedisCache(t.Context(), server.Addr(), keyFile, namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = cache.Close(context.WithoutCancel(t.Context())) }()
+		machines[i] = cache
+	}
+	request := tokencache.Request{Scopes: []string{"read"}}
+	_, err := machines[0].SignIn(t.Context(), func(context.Context) (tokencache.Grant, error) {
+		return tokencache.Grant{
+			AccessToken: "marker-access", Scopes: request.Scopes, Expires: time.Now().Add(time.Hour),
+			Account: tokencache.Account{ID: "account"},
+		}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := machines[1].Partition(tokencache.AccountKey("account")).Token(t.Context(), request, nil)
+	if err != nil || token.Source != tokencache.SourceProvider {
+		t.Errorf("the other machine has a token from %q, error %v", token.Source, err)
+	}
+}
+
 // What the README shows is what was compiled above.
 func TestReadmeProgram(t *testing.T) {
 	t.Parallel()
@@ -92,8 +129,8 @@ func TestReadmeProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(readme), "```go\nfunc new")
-	if len(blocks) < 3 {
-		t.Fatal("the README does not show newClient and newApp")
+	if len(blocks) < 4 {
+		t.Fatal("the README does not show newClient, newApp and newRedisCache")
 	}
 	for _, block := range blocks[1:] {
 		code, _, _ := strings.Cut(block, "```")

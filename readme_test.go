@@ -98,7 +98,7 @@ func TestReadmeRedis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = cache.Close(context.WithoutCancel(t.Context())) }()
+		t.Cleanup(func() { _ = cache.Close(context.Background()) })
 		machines[i] = cache
 	}
 	request := tokencache.Request{Scopes: []string{"read"}}

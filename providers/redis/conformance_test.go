@@ -56,3 +56,16 @@ func TestConformanceBehindSentinel(t *testing.T) {
 		})
 	}))
 }
+
+// A client of a Cluster needs little more than the access list that a server
+// wants.
+func TestAccessListOfCluster(t *testing.T) {
+	cluster := testserver.NewRedisCluster(t)
+	rules := append([]any{"ACL", "SETUSER", "app", "on", ">marker-app"}, accessList(t)...)
+	for _, addr := range cluster.Addrs() {
+		must(t, connect(t, addr).Do(t.Context(), append(rules, "+cluster|slots")...).Err())
+	}
+	must(t, everything(t, newProvider(t, connect(t, cluster.Addrs()[0], func(o *redis.UniversalOptions) {
+		o.IsClusterMode, o.Username, o.Password = true, "app", "marker-app"
+	}), nil)))
+}

@@ -48,7 +48,8 @@
 //	+pexpire +pexpireat +persist +zadd +zrem +zremrangebyscore +zrangebyscore
 //	+zrevrange +time +eval +evalsha +publish +subscribe +ping
 //
-// and for [Provider.Doctor] also +info and +config|get.
+// for [Provider.Doctor] also +info +client|info, and on a Cluster what its client
+// asks for, +cluster|slots.
 //
 // # Cluster
 //

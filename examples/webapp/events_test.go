@@ -134,7 +134,7 @@ func TestOutageIsForTheNode(t *testing.T) {
 	here, there := ada.stream(t), bob.at(s.nodes[1]).stream(t)
 	ada.me(t)
 	upTo(t, here, tokencache.EventHit, 1)
-	if err := s.provider.Close(t.Context()); err != nil {
+	if err := s.store.provider.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 6 {

@@ -155,7 +155,7 @@ func TestStoreGone(t *testing.T) {
 	t.Parallel()
 	s := open(t, "-auto-login", "-nodes=2")
 	v := s.signedIn(t, "ada")
-	if err := s.provider.Close(t.Context()); err != nil {
+	if err := s.store.provider.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	other := v.at(s.nodes[1]) // which has nothing of the user in its L1

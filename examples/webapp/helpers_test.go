@@ -116,8 +116,8 @@ func (s *site) signedIn(t *testing.T, user string) *visitor {
 // ticketOf returns a ticket out of the sessions: the user's, if there is one user.
 func (s *site) ticketOf(t *testing.T) (found tokencache.Ticket) {
 	t.Helper()
-	err := s.sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		if ticket, err := tokencache.ParseTicket(s.sessions.GetString(ctx, sessionTicket)); err == nil {
+	err := s.nodes[0].sessions.Iterate(t.Context(), func(ctx context.Context) error {
+		if ticket, err := tokencache.ParseTicket(s.nodes[0].sessions.GetString(ctx, sessionTicket)); err == nil {
 			found = ticket
 		}
 		return nil

@@ -52,7 +52,7 @@ func TestNoTokenIsShown(t *testing.T) {
 	look()
 	s.fault(t, idp.Fault{Endpoint: "revoke", Status: http.StatusServiceUnavailable})
 	said = append(said, v.post(t, "/signout", url.Values{"everywhere": {"1"}}).body)
-	if err := s.provider.Close(t.Context()); err != nil {
+	if err := s.store.provider.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 6 {
@@ -113,8 +113,8 @@ func (v *visitor) listen(t *testing.T, stop <-chan struct{}) string {
 func (s *site) secrets(t *testing.T) []string {
 	t.Helper()
 	var found []string
-	err := s.sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		ticket, err := tokencache.ParseTicket(s.sessions.GetString(ctx, sessionTicket))
+	err := s.nodes[0].sessions.Iterate(t.Context(), func(ctx context.Context) error {
+		ticket, err := tokencache.ParseTicket(s.nodes[0].sessions.GetString(ctx, sessionTicket))
 		if err != nil {
 			return nil // nobody's session
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -66,9 +68,52 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 	return &site{app: a, logs: logs}
 }
 
+// eachProvider runs a test with the flags of each provider, side by side.
+func eachProvider(t *testing.T, test func(t *testing.T, store ...string)) {
+	t.Helper()
+	t.Run(inMemory, func(t *testing.T) {
+		t.Parallel()
+		test(t)
+	})
+	t.Run(inRedis, func(t *testing.T) {
+		t.Parallel()
+		_, store := openRedisServer(t)
+		test(t, store...)
+	})
+}
+
+// openRedisServer starts an empty Redis, and returns it with the flags of
+// processes that share it.
+func openRedisServer(t *testing.T) (*testserver.Redis, []string) {
+	t.Helper()
+	server := testserver.NewRedis(t)
+	return server, redisFlags(t, server.Addr())
+}
+
+func redisFlags(t *testing.T, addr string) []string {
+	t.Helper()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	if err := tokencache.CreateKeyFile(keys); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-provider=redis", "-redis-url=redis://" + addr + "/0", "-keys-file=" + keys}
+}
+
 func noEnv(string) string { return "" }
 
 func (s *site) idp() *idp.Server { return s.issuer.server }
+
+// loseStore ends the token store, and with Redis the sessions too.
+func (s *site) loseStore(t *testing.T) {
+	t.Helper()
+	if s.store.client != nil {
+		_ = s.store.client.ShutdownNoSave(t.Context()).Err() // it ends instead of answering
+		return
+	}
+	if err := s.store.provider.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // fault makes an endpoint of the identity server misbehave.
 func (s *site) fault(t *testing.T, f idp.Fault) {

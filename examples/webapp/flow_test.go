@@ -29,10 +29,16 @@ func TestProgram(t *testing.T) {
 			t.Error("no scopes")
 		}
 		v.expire(t)
-		for _, want := range []string{"server", "l1"} {
-			if got := v.me(t); got.Source != want || got.Account != first.Account {
+		for i, want := range []string{"server", "l1"} {
+			got := v.me(t)
+			// Over Redis, the news of the refresh may be back before its caller has the
+			// token, and is then looked up: in L1.
+			if got.Source != want && (i > 0 || len(store) == 0) || got.Account != first.Account {
 				t.Errorf("got %+v, want the source %s", got, want)
 			}
+		}
+		if got := s.refreshes(); got != 1 {
+			t.Errorf("%d refreshes, want 1", got)
 		}
 		v.get(t, "/healthz").want(t, http.StatusOK, "")
 		if got := v.post(t, "/signout", nil); got.status != http.StatusOK || !strings.Contains(got.body, "You are signed out.") {
@@ -57,9 +63,11 @@ func TestNodes(t *testing.T) {
 			}
 		}
 		v.at(s.nodes[1]).expire(t)
-		if got := v.me(t); got.Source != "server" {
-			t.Errorf("after another node expired the token: source %s, want server", got.Source)
-		}
+		before := s.refreshes()
+		until(t, func() bool {
+			v.me(t)
+			return s.refreshes() == before+1 // node 1 has heard of it
+		})
 		v.at(s.nodes[2]).post(t, "/signout", nil).want(t, http.StatusOK, "")
 		v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
 	})
@@ -69,29 +77,27 @@ func TestNodes(t *testing.T) {
 // JavaScript does.
 func TestWithoutScript(t *testing.T) {
 	t.Parallel()
-	eachProvider(t, func(t *testing.T, store ...string) {
-		s := open(t, append(store, "-auto-login")...)
-		v := s.signedIn(t, "ada")
-		steps := []struct{ action, want string }{
-			{"/call", "The API knows you as ada."},
-			{"/expire", "Expired."},
-			{"/call", "the identity server</b> in"},
-			{"/revoke", "Revoked at the identity server"},
+	s := open(t, "-auto-login")
+	v := s.signedIn(t, "ada")
+	steps := []struct{ action, want string }{
+		{"/call", "The API knows you as ada."},
+		{"/expire", "Expired."},
+		{"/call", "the identity server</b> in"},
+		{"/revoke", "Revoked at the identity server"},
+	}
+	for _, step := range steps {
+		if got := v.post(t, step.action, nil); got.status != http.StatusOK || !strings.Contains(got.body, step.want) {
+			t.Errorf("%s: status %d, want %q in %s", step.action, got.status, step.want, got.body)
 		}
-		for _, step := range steps {
-			if got := v.post(t, step.action, nil); got.status != http.StatusOK || !strings.Contains(got.body, step.want) {
-				t.Errorf("%s: status %d, want %q in %s", step.action, got.status, step.want, got.body)
-			}
-		}
-		got := v.post(t, "/call", nil)
-		if got.status != http.StatusUnauthorized || !strings.Contains(got.body, "has ended your sign-in") {
-			t.Errorf("after revoking: status %d: %s", got.status, got.body)
-		}
-		// The session has ended: no circle, and the reason is told once.
-		if got := v.get(t, "/"); got.status != http.StatusOK || strings.Contains(got.body, "has ended") {
-			t.Errorf("then: status %d: %s", got.status, got.body)
-		}
-	})
+	}
+	got := v.post(t, "/call", nil)
+	if got.status != http.StatusUnauthorized || !strings.Contains(got.body, "has ended your sign-in") {
+		t.Errorf("after revoking: status %d: %s", got.status, got.body)
+	}
+	// The session has ended: no circle, and the reason is told once.
+	if got := v.get(t, "/"); got.status != http.StatusOK || strings.Contains(got.body, "has ended") {
+		t.Errorf("then: status %d: %s", got.status, got.body)
+	}
 }
 
 // TestSignOutEverywhere checks that an old cookie stays signed out, also after

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,7 +23,18 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
+// childMode makes the test binary the program itself.
+const childMode = "COATCHECK_WEBAPP_CHILD"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(childMode) != "" {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the test has ended, in any way
+			os.Exit(3)
+		}()
+		main()
+		return
+	}
 	goleak.VerifyTestMain(m, sessionCleaner())
 }
 
@@ -125,6 +137,9 @@ func (s *site) fault(t *testing.T, f idp.Fault) {
 		t.Fatal(err)
 	}
 }
+
+// refreshes is how many times the identity server was asked for a refresh.
+func (s *site) refreshes() int { return int(s.idp().Stats().TokenRequests.RefreshToken) }
 
 // visitor is one browser without a screen: a client with cookies.
 type visitor struct {
@@ -241,6 +256,27 @@ func (v *visitor) expire(t *testing.T) {
 	t.Helper()
 	if got := v.post(t, "/api/expire", nil); got.status != http.StatusNoContent {
 		t.Fatalf("/api/expire: status %d: %s", got.status, got.body)
+	}
+}
+
+// soon repeats a request until it is answered like this: another node's change
+// has to arrive first, long before a copy in L1 is too old.
+func (v *visitor) soon(t *testing.T, path string, status int, code string) {
+	t.Helper()
+	got := v.get(t, path)
+	for end := time.Now().Add(3 * time.Second); got.status != status && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		got = v.get(t, path)
+	}
+	got.want(t, status, code)
+}
+
+// until waits for something to be so.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
 	}
 }
 

@@ -77,9 +77,7 @@ func openRedis(ctx context.Context, cfg *config, log *slog.Logger) (_ *store, er
 		return nil, err
 	}
 	logging.Disable() // it writes to stderr what comes back as an error too
-	o := redisprovider.RecommendedOptions()
-	o.Addrs, o.DB, o.Username, o.Password, o.TLSConfig = []string{where.Addr}, where.DB, where.Username, where.Password, where.TLSConfig
-	client := redis.NewClient(o.Simple())
+	client := newRedisClient(where)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, client.Close())
@@ -98,6 +96,15 @@ func openRedis(ctx context.Context, cfg *config, log *slog.Logger) (_ *store, er
 		provider: provider, sessions: newRedisSessions(client, keys.Seal, log), keys: keys, client: client,
 		name: inRedis, place: fmt.Sprintf("in Redis at %s, database %d", where.Addr, where.DB),
 	}, nil
+}
+
+// newRedisClient returns the client for everything. Its timeouts are short: a
+// driver's defaults can hold a request for many seconds.
+func newRedisClient(where *redis.Options) *redis.Client {
+	o := redisprovider.RecommendedOptions()
+	o.Addrs, o.DB = []string{where.Addr}, where.DB
+	o.Username, o.Password, o.TLSConfig = where.Username, where.Password, where.TLSConfig
+	return redis.NewClient(o.Simple())
 }
 
 // close ends the provider and then its client.

@@ -191,7 +191,7 @@ func dumpOf(t *testing.T, client *redis.Client) string {
 		case "string":
 			b.WriteString(client.Get(t.Context(), key).Val() + "\n")
 		case "zset":
-			b.WriteString(fmt.Sprint(client.ZRangeWithScores(t.Context(), key, 0, -1).Val(), "\n"))
+			fmt.Fprintln(&b, client.ZRangeWithScores(t.Context(), key, 0, -1).Val())
 		case "none": // it has just expired
 		default:
 			t.Errorf("a key is a %s, which this test does not look into", kind)

@@ -187,6 +187,7 @@ func TestBrowserKeyboard(t *testing.T) {
 	b.waitFor(t, `document.activeElement.id === "username" && document.activeElement.value === "grace"`)
 	b.keys(t, kb.Enter)
 	b.says(t, "h1", "grace")
+	b.waitFor(t, `document.readyState === "complete"`) // until the script is there, the button loads a page
 	b.tabTo(t, "Call the API")
 	b.keys(t, kb.Enter)
 	b.says(t, "#notice", "grace")

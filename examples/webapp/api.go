@@ -203,9 +203,9 @@ func (n *node) apiCache(w http.ResponseWriter, r *http.Request) {
 func (n *node) healthz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	if err := n.provider.Ping(ctx); err != nil {
+	if err := n.store.ping(ctx); err != nil {
 		n.fail(w, r, errors.Join(tokencache.ErrUnavailable, err))
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok", "provider": n.store.name})
 }

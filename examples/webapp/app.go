@@ -10,17 +10,16 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-
-	"github.com/coatcheck-go/coatcheck/providers/memory"
 )
 
 // app is everything that runs: the identity server and the nodes, which share
-// the provider, the sessions and the live view.
+// the store and the live view.
 type app struct {
 	log      *slog.Logger
 	issuer   *issuer
-	provider *memory.Provider
-	sessions *scs.SessionManager
+	store    *store
+	cookie   scs.SessionCookie
+	url      string // for browsers; "" if each node has its own
 	hub      *hub
 	outgoing *http.Transport
 	patience time.Duration // see defaultPatience
@@ -34,7 +33,8 @@ type app struct {
 func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error) {
 	a := &app{
 		log:      log,
-		sessions: newSessions(cfg.addr),
+		cookie:   sessionCookie(&cfg),
+		url:      cfg.url,
 		hub:      newHub(),
 		outgoing: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
 		patience: cfg.patience,
@@ -48,10 +48,10 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 	if a.pages, err = newPages(); err != nil {
 		return nil, err
 	}
-	if a.issuer, err = openIssuer(&cfg); err != nil {
+	if a.store, err = openStore(ctx, &cfg, log); err != nil {
 		return nil, err
 	}
-	if a.provider, err = memory.New(nil); err != nil {
+	if a.issuer, err = openIssuer(&cfg); err != nil {
 		return nil, err
 	}
 	for k := range cfg.nodes {
@@ -75,26 +75,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 	return a, nil
 }
 
-// newSessions are those of every node. A cookie is for its host whatever the
-// port, so a browser that is signed in at one node is signed in at all. The port
-// of the first is in the name, since another process on this host has sessions
-// of its own.
-func newSessions(addr string) *scs.SessionManager {
-	s := scs.New() // in memory
-	s.Lifetime = 24 * time.Hour
-	s.Cookie.Name = "coatcheck_example"
-	if _, port, err := net.SplitHostPort(addr); err == nil {
-		s.Cookie.Name += "_" + port
-	}
-	s.Cookie.HttpOnly = true
-	s.Cookie.SameSite = http.SameSiteLaxMode // the identity server's redirect must bring it
-	s.Cookie.Secure = false                  // set it to true wherever there is TLS; this is plain HTTP on loopback
-	return s
-}
-
 // announce prints what to open.
 func (a *app) announce(out io.Writer) {
-	text := "Identity server: " + a.issuer.url + "\n"
+	text := "Identity server: " + a.issuer.url + "\nTokens and sessions: " + a.store.place + "\n"
 	for _, n := range a.nodes {
 		text += "Open " + n.url + "\n"
 	}
@@ -116,8 +99,8 @@ func (a *app) close(ctx context.Context) error {
 	for _, n := range a.nodes {
 		errs = append(errs, n.cache.Close(ctx))
 	}
-	if a.provider != nil {
-		errs = append(errs, a.provider.Close(ctx))
+	if a.store != nil {
+		errs = append(errs, a.store.close(ctx))
 	}
 	a.outgoing.CloseIdleConnections()
 	return errors.Join(errs...)

@@ -22,6 +22,10 @@ type config struct {
 	autoLogin     bool
 	tokenLifetime time.Duration
 	provider      string
+	redisURL      string // may hold a password: not for logs and errors
+	keysFile      string
+	newKeys       bool
+	url           string // without a slash at the end
 	logLevel      slog.Level
 	patience      time.Duration // not a flag: tests have less of it, or more
 }
@@ -61,8 +65,9 @@ func parseConfig(args []string, env func(string) string, out io.Writer) (config,
 		return c, &usageError{err}
 	}
 	if fs.NArg() > 0 {
-		return c, &usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
+		return c, &usageError{unexpected(fs.Arg(0))}
 	}
+	c.url = strings.TrimSuffix(c.url, "/")
 	if err := c.check(); err != nil {
 		return c, &usageError{err}
 	}
@@ -78,8 +83,22 @@ func (c *config) flags() *flag.FlagSet {
 	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
 	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelWarn, "lowest `level` to log: error, warn, info or debug, which logs every event of the cache")
-	fs.StringVar(&c.provider, "provider", "memory", "storage provider, by `name`: memory")
+	fs.StringVar(&c.provider, "provider", inMemory, "where tokens and sessions are kept, by `name`: memory, or redis, which processes can share")
+	fs.StringVar(&c.redisURL, "redis-url", "", "`URL` of Redis: redis://127.0.0.1:6379/0 on this machine, rediss://user:password@host:6379/0 elsewhere; "+
+		"others may see the flags of a process: a password is better kept in the variable")
+	fs.StringVar(&c.keysFile, "keys-file", "", "`file` with the keys that encrypt what is kept in Redis, the same for every process")
+	fs.BoolVar(&c.newKeys, "new-keys", false, "write new keys to -keys-file, which must not exist yet, and exit")
+	fs.StringVar(&c.url, "url", "", "`URL` at which browsers find the app, if something in front of it has another address")
 	return fs
+}
+
+// unexpected tells of an argument, but not what it is if it may be a URL with a
+// password in the wrong place.
+func unexpected(arg string) error {
+	if strings.Contains(arg, ":") {
+		return errors.New("unexpected argument, perhaps a URL")
+	}
+	return fmt.Errorf("unexpected argument %q", arg)
 }
 
 func envName(flagName string) string {
@@ -106,19 +125,69 @@ func (c *config) check() error {
 		return fmt.Errorf("-nodes %d: must be from 1 to %d", c.nodes, maxNodes)
 	case c.tokenLifetime < time.Second || c.tokenLifetime > 24*time.Hour:
 		return fmt.Errorf("-token-lifetime %s: must be from 1s to 24h", c.tokenLifetime)
-	case c.provider != "memory":
-		return fmt.Errorf("-provider %q: must be memory", c.provider)
+	}
+	if err := c.checkStore(); err != nil {
+		return err
 	}
 	for k := range c.nodes {
 		if _, err := c.nodeAddr(k); err != nil {
 			return fmt.Errorf("-addr %q: %w", c.addr, err)
 		}
 	}
+	if err := c.checkURL(); err != nil {
+		return err
+	}
 	if c.issuer != "" {
 		return checkIssuer(c.issuer)
 	}
 	if err := checkLoopback(c.idpAddr); err != nil {
 		return fmt.Errorf("-idp-addr %q: %w", c.idpAddr, err)
+	}
+	return nil
+}
+
+func (c *config) checkStore() error {
+	memory := c.provider == inMemory
+	switch {
+	case !memory && c.provider != inRedis:
+		return errors.New("-provider: must be memory or redis")
+	case memory && c.redisURL != "":
+		return errors.New("-redis-url: is for -provider redis")
+	case c.newKeys && c.keysFile == "":
+		return errors.New("-new-keys: -keys-file must say where to write them")
+	case c.newKeys: // nothing else is going to be used
+		return nil
+	case memory && c.keysFile != "":
+		return errors.New("-keys-file: is for -provider redis; what stays in this process needs no keys")
+	case memory:
+		return nil
+	case c.redisURL == "":
+		return errors.New("-provider redis: -redis-url must say where it is, such as redis://127.0.0.1:6379/0")
+	case c.keysFile == "":
+		return errors.New("-provider redis: -keys-file must name the keys that encrypt the tokens, as those leave this process; " +
+			"-new-keys -keys-file FILE makes a new file of keys")
+	}
+	_, err := parseRedisURL(c.redisURL)
+	return err
+}
+
+// checkURL refuses an address that browsers could not sign in at.
+func (c *config) checkURL() error {
+	if c.url == "" {
+		return nil
+	}
+	u, err := url.Parse(c.url)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return fmt.Errorf("-url %q: must be an http or https URL", c.url)
+	case u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return fmt.Errorf("-url %q: must be a scheme, a host and perhaps a port", c.url)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return fmt.Errorf("-url %q: must be https, as cookies travel to it", c.url)
+	case u.Scheme == "https" && c.issuer == "":
+		return fmt.Errorf("-url %q: the built-in identity server sends browsers to http on this machine only: see -issuer", c.url)
+	case c.nodes > 1:
+		return fmt.Errorf("-url %q: is of one node, and -nodes is %d", c.url, c.nodes)
 	}
 	return nil
 }

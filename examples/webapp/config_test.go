@@ -22,6 +22,12 @@ func TestConfig(t *testing.T) {
 	talkative.logLevel = slog.LevelDebug
 	elsewhere := defaults
 	elsewhere.issuer = "http://127.0.0.1:9090"
+	shared := defaults
+	shared.provider, shared.redisURL, shared.keysFile = "redis", "redis://127.0.0.1:6379/0", "keys.json"
+	public := shared
+	public.url, public.issuer = "https://app.example.com", "https://login.example.com"
+	keys := defaults
+	keys.newKeys, keys.keysFile = true, "keys.json"
 	env := func(pairs ...string) map[string]string {
 		m := map[string]string{}
 		for _, p := range pairs {
@@ -43,6 +49,10 @@ func TestConfig(t *testing.T) {
 		"empty is unset":  {env: env("ADDR=", "NODES="), want: defaults},
 		"log level":       {args: []string{"-log-level=debug"}, want: talkative},
 		"issuer":          {args: []string{"-issuer", "http://127.0.0.1:9090"}, want: elsewhere},
+		"redis":           {args: []string{"-provider=redis", "-redis-url=redis://127.0.0.1:6379/0", "-keys-file", "keys.json"}, want: shared},
+		"redis from env":  {env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: shared},
+		"url":             {args: []string{"-url=https://app.example.com/", "-issuer=https://login.example.com"}, env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: public},
+		"new keys":        {args: []string{"-new-keys"}, env: env("KEYS_FILE=keys.json"), want: keys},
 		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
 	}
 	for name, test := range tests {
@@ -56,7 +66,7 @@ func TestConfig(t *testing.T) {
 
 func TestConfigMistakes(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ arg, want string }{
+	tests := []struct{ args, want string }{
 		{"-nodes=0", "-nodes"},
 		{"-nodes=17", "-nodes"},
 		{"-nodes=x", "nodes"},
@@ -71,17 +81,35 @@ func TestConfigMistakes(t *testing.T) {
 		{"-token-lifetime=0s", "-token-lifetime"},
 		{"-token-lifetime=25h", "-token-lifetime"},
 		{"-token-lifetime=10", "token-lifetime"},
-		{"-provider=redis", "-provider"},
+		{"-provider=redis", "-redis-url"},
+		{"-provider=sql", "-provider"},
+		{"-provider=redis -redis-url=redis://127.0.0.1", "-new-keys -keys-file"},
+		{"-provider=redis -redis-url=redis://127.0.0.1", "leave this process"},
+		{"-provider=redis -keys-file=x", "-redis-url"},
+		{"-provider=redis -keys-file=x -redis-url=redis://192.0.2.1", "rediss://"},
+		{"-provider=redis -keys-file=x -redis-url=postgres://127.0.0.1", "-redis-url"},
+		{"-redis-url=redis://127.0.0.1", "-provider redis"},
+		{"-keys-file=x", "-provider redis"},
+		{"-new-keys", "-keys-file"},
+		{"-new-keys -keys-file=x -redis-url=redis://127.0.0.1", "-redis-url"},
+		{"-url=app.example.com", "-url"},
+		{"-url=ftp://127.0.0.1", "-url"},
+		{"-url=http://", "-url"},
+		{"-url=http://app.example.com", "https"},
+		{"-url=https://app.example.com", "-issuer"},
+		{"-url=http://127.0.0.1:8080/app", "-url"},
+		{"-url=http://ada:x@127.0.0.1:8080", "-url"},
+		{"-url=http://127.0.0.1:8080 -nodes=2", "-nodes"},
 		{"-auto-login=maybe", "auto-login"},
 		{"-log-level=loud", "log-level"},
 		{"-unknown", "unknown"},
 		{"extra", "extra"},
 	}
 	for _, test := range tests {
-		_, err := parseConfig([]string{test.arg}, noEnv, io.Discard)
+		_, err := parseConfig(strings.Fields(test.args), noEnv, io.Discard)
 		var usage *usageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want a mistake that names %s", test.arg, err, test.want)
+			t.Errorf("%s: got %v, want a mistake that names %s", test.args, err, test.want)
 		}
 	}
 	_, err := parseConfig(nil, func(name string) string {
@@ -99,7 +127,7 @@ func TestHelp(t *testing.T) {
 		if _, err := parseConfig([]string{arg}, noEnv, &out); !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: got %v", arg, err)
 		}
-		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)"} {
+		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "COATCHECK_KEYS_FILE", "-new-keys"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s does not show %s: %s", arg, want, out.String())
 			}

@@ -187,6 +187,7 @@ func TestBrowserKeyboard(t *testing.T) {
 	b.waitFor(t, `document.activeElement.id === "username" && document.activeElement.value === "grace"`)
 	b.keys(t, kb.Enter)
 	b.says(t, "h1", "grace")
+	b.waitFor(t, `document.readyState === "complete"`) // until the script is there, the button loads a page
 	b.tabTo(t, "Call the API")
 	b.keys(t, kb.Enter)
 	b.says(t, "#notice", "grace")
@@ -198,4 +199,64 @@ func TestBrowserKeyboard(t *testing.T) {
 	b.keys(t, kb.Enter)
 	b.says(t, "#notice", "You are signed out.")
 	b.quiet(t)
+}
+
+// TestBrowserProcesses is one browser at two processes that share Redis.
+func TestBrowserProcesses(t *testing.T) {
+	server, store := openRedisServer(t)
+	first := open(t, append(store, "-auto-login")...)
+	second := open(t, append(store, "-issuer="+first.issuer.url)...)
+	here, there := first.nodes[0].url, second.nodes[0].url
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(here))
+	b.do(t, chromedp.SendKeys(chromedp.ID("login_hint"), "Ada Lovelace"))
+	b.press(t, "Sign in")
+	b.says(t, "h1", "Ada Lovelace")
+
+	b.do(t, chromedp.Navigate(there)) // signed in, without another sign-in
+	b.says(t, "h1", "Ada Lovelace")
+	b.says(t, "#live", "live")
+	b.says(t, "#quiet", second.nodes[0].listener.Addr().String())
+	b.says(t, "#last .provider", "Redis")
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "Ada Lovelace")
+
+	// What happens to the tokens at the other process shows here.
+	v := first.signedIn(t, "Ada Lovelace")
+	v.expire(t)
+	b.says(t, "#log", "Changed elsewhere")
+	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 0`)
+	b.press(t, "Call the API")
+	b.says(t, "#log", "Refreshed at the identity server")
+	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 1`)
+	b.fits(t)
+	b.shoot(t, "9-redis")
+	b.quiet(t)
+
+	// Without Redis the page stays, and says what is wrong; the tokens do too.
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "has not signed you out")
+	b.shoot(t, "10-redis-hangs")
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return v.at(second.nodes[0]).get(t, "/api/cache").status == http.StatusOK })
+	b.press(t, "Call the API")
+	b.says(t, "#notice", "The API knows you")
+
+	v.post(t, "/signout", url.Values{"everywhere": {"1"}}).want(t, http.StatusOK, "")
+	b.says(t, "h1", "Sign in") // without having asked
+	b.do(t, chromedp.Navigate(here))
+	b.says(t, "h1", "Sign in")
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.do(t, chromedp.SendKeys(chromedp.ID("login_hint"), "Ada Lovelace"))
+	b.press(t, "Sign in")
+	b.says(t, "h1", "One moment, please")
+	b.fits(t)
+	b.shoot(t, "11-redis-gone")
 }

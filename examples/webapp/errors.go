@@ -39,6 +39,11 @@ func problemOf(err error) problem {
 	var server *tokencache.ServerError
 	var interaction *tokencache.InteractionRequiredError
 	switch {
+	case errors.Is(err, errSessions):
+		return problem{
+			status: http.StatusServiceUnavailable, code: "sessions_unavailable", title: "One moment, please",
+			text: "The session store does not answer, so this app cannot tell who you are. It has not signed you out.", retry: time.Second,
+		}
 	case errors.Is(err, tokencache.ErrUnavailable), errors.Is(err, tokencache.ErrBusy):
 		return problem{
 			status: http.StatusServiceUnavailable, code: "cache_unavailable", title: "One moment, please",

@@ -90,6 +90,9 @@ const (
 	heartbeat     = 15 * time.Second
 	streamTimeout = 10 * time.Minute // then the page connects again, and the session is looked at again
 	writeTimeout  = 10 * time.Second
+	// partingTimeout is longer than a sign-out takes to end that has removed the
+	// tokens, but for one that has to tell a server which does not answer.
+	partingTimeout = time.Second
 )
 
 // events streams what happens to the user's tokens (server-sent events, HTML
@@ -128,31 +131,67 @@ func (n *node) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			text, last := written(e, s.events)
-			ok = send(text) && !last
+			ok = send(text) && last.Kind != tokencache.EventSignOut
+			if ok && last.Kind == tokencache.EventInvalidation && n.signedOut(r.Context(), p) {
+				send(parting(s.events))
+				return
+			}
 		}
 	}
 }
 
+// signedOut tells whether the user's sign-in has ended, perhaps at another
+// process. An outage tells nothing.
+func (n *node) signedOut(ctx context.Context, p *tokencache.Partition) bool {
+	fresh := n.cache.Partition(p.Key()) // which remembers nothing of before
+	return errors.Is(fresh.Check(ctx), tokencache.ErrNoTokens)
+}
+
+// parting waits a moment for the event of a sign-out: it is there if that was at
+// this process. Whatever else comes may be of another sign-in.
+func parting(more <-chan event) string {
+	wait := time.NewTimer(partingTimeout)
+	defer wait.Stop()
+	for {
+		select {
+		case e, open := <-more:
+			if !open {
+				return ""
+			}
+			if e.Kind == tokencache.EventSignOut {
+				return line(e)
+			}
+		case <-wait.C:
+			return ""
+		}
+	}
+}
+
+func line(e event) string {
+	data, _ := json.Marshal(e) // plain fields: cannot fail
+	return "data: " + string(data) + "\n\n"
+}
+
 // written is the event, and those that wait behind it: a crowd is told of at
-// once. It tells whether a sign-out is the last of them. What comes next is
-// another sign-in's; and if signing out has failed, the page connects again, and
-// the session is looked at again.
-func written(e event, more <-chan event) (text string, last bool) {
+// once. It returns the last of them as well, after which there may be no more to
+// tell: a sign-out, or an invalidation, which may come of one. What comes next may
+// be another sign-in's; and if signing out has failed, the page connects again,
+// and the session is looked at again.
+func written(e event, more <-chan event) (text string, last event) {
 	var b strings.Builder
 	for {
-		data, _ := json.Marshal(e) // plain fields: cannot fail
-		b.WriteString("data: " + string(data) + "\n\n")
-		if e.Kind == tokencache.EventSignOut {
-			return b.String(), true
+		b.WriteString(line(e))
+		if e.Kind == tokencache.EventSignOut || e.Kind == tokencache.EventInvalidation {
+			return b.String(), e
 		}
-		var open bool
 		select {
-		case e, open = <-more:
+		case next, open := <-more:
 			if !open {
-				return b.String(), true
+				return b.String(), e // the next one finds it closed too
 			}
+			e = next
 		default:
-			return b.String(), false
+			return b.String(), e
 		}
 	}
 }

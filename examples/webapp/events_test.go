@@ -68,37 +68,39 @@ func TestHub(t *testing.T) {
 // server.
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login", "-nodes=2")
-	ada, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
-	lines := ada.stream(t)
-	bob.me(t)
-	other := ada.at(s.nodes[1])
-	for _, path := range []string{"/", "/tokens", "/api/cache"} {
-		other.get(t, path).want(t, http.StatusOK, "")
-	}
-	other.me(t)
-	other.expire(t)
-	other.me(t)
-	var got []string
-	for _, e := range upTo(t, lines, tokencache.EventSave, 2) {
-		if e.Node == 2 {
-			got = append(got, strings.TrimSpace(string(e.Kind)+" "+e.Detail)+" "+e.Source)
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login", "-nodes=2")...)
+		ada, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
+		lines := ada.stream(t)
+		bob.me(t)
+		other := ada.at(s.nodes[1])
+		for _, path := range []string{"/", "/tokens", "/api/cache"} {
+			other.get(t, path).want(t, http.StatusOK, "")
 		}
-		if e.Text == "" || e.Error != "" || e.Request == "" && e.Kind != tokencache.EventInvalidation {
-			t.Errorf("got %+v", e)
+		other.me(t)
+		other.expire(t)
+		other.me(t)
+		var got []string
+		for _, e := range upTo(t, lines, tokencache.EventSave, 2) {
+			if e.Node == 2 {
+				got = append(got, strings.TrimSpace(string(e.Kind)+" "+e.Detail)+" "+e.Source)
+			}
+			if e.Text == "" || e.Error != "" || e.Request == "" && e.Kind != tokencache.EventInvalidation {
+				t.Errorf("got %+v", e)
+			}
 		}
-	}
-	want := []string{
-		"hit l1",
-		"save none", // without the access token
-		"miss none none", "lease acquired none", "load provider", "refresh server", "save none",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error("node 2 (-want +got):", diff)
-	}
-	s.hub.close()
-	for range lines { // ends
-	}
+		want := []string{
+			"hit l1",
+			"save none", // without the access token
+			"miss none none", "lease acquired none", "load provider", "refresh server", "save none",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error("node 2 (-want +got):", diff)
+		}
+		s.hub.close()
+		for range lines { // ends
+		}
+	})
 }
 
 // upTo reads a stream up to the event of that kind that comes for the given time.
@@ -134,9 +136,7 @@ func TestOutageIsForTheNode(t *testing.T) {
 	here, there := ada.stream(t), bob.at(s.nodes[1]).stream(t)
 	ada.me(t)
 	upTo(t, here, tokencache.EventHit, 1)
-	if err := s.provider.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.loseStore(t)
 	for range 6 {
 		carol.at(s.nodes[1]).get(t, "/api/me").want(t, http.StatusServiceUnavailable, "cache_unavailable")
 	}

@@ -89,15 +89,17 @@ func TestAPIRefusesToken(t *testing.T) {
 // the sign-in: the session ends, and signing in again is all it takes.
 func TestRevokedGrant(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	ada, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
-	ada.post(t, "/api/revoke", nil).want(t, http.StatusNoContent, "")
-	ada.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
-	ada.get(t, "/api/cache").want(t, http.StatusUnauthorized, "sign_in_required")
-	ada.get(t, "/").want(t, http.StatusOK, "")
-	bob.me(t)
-	ada.get(t, "/signin?login_hint=ada").want(t, http.StatusOK, "")
-	ada.me(t)
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		ada, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
+		ada.post(t, "/api/revoke", nil).want(t, http.StatusNoContent, "")
+		ada.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		ada.get(t, "/api/cache").want(t, http.StatusUnauthorized, "sign_in_required")
+		ada.get(t, "/").want(t, http.StatusOK, "")
+		bob.me(t)
+		ada.get(t, "/signin?login_hint=ada").want(t, http.StatusOK, "")
+		ada.me(t)
+	})
 }
 
 // TestSignInFaults lets the token endpoint fail while somebody signs in.
@@ -155,9 +157,7 @@ func TestStoreGone(t *testing.T) {
 	t.Parallel()
 	s := open(t, "-auto-login", "-nodes=2")
 	v := s.signedIn(t, "ada")
-	if err := s.provider.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.loseStore(t)
 	other := v.at(s.nodes[1]) // which has nothing of the user in its L1
 	for _, path := range []string{"/api/me", "/api/cache", "/healthz", "/events"} {
 		got := other.get(t, path)

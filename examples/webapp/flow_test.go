@@ -14,51 +14,63 @@ import (
 // TestProgram is what the README shows with curl.
 func TestProgram(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.visitor(t, 0)
-	page := v.get(t, "/signin?login_hint=ada")
-	if page.status != http.StatusOK || !strings.Contains(page.body, "Hello, ada") {
-		t.Fatalf("signing in leads to status %d: %.200s", page.status, page.body)
-	}
-	first := v.me(t)
-	if first.Name != "ada" || first.Account == "" || first.Source != "l1" || time.Until(first.Expires) < time.Minute {
-		t.Errorf("got %+v", first)
-	}
-	if len(first.Scopes) == 0 {
-		t.Error("no scopes")
-	}
-	v.expire(t)
-	for _, want := range []string{"server", "l1"} {
-		if got := v.me(t); got.Source != want || got.Account != first.Account {
-			t.Errorf("got %+v, want the source %s", got, want)
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.visitor(t, 0)
+		page := v.get(t, "/signin?login_hint=ada")
+		if page.status != http.StatusOK || !strings.Contains(page.body, "Hello, ada") {
+			t.Fatalf("signing in leads to status %d: %.200s", page.status, page.body)
 		}
-	}
-	v.get(t, "/healthz").want(t, http.StatusOK, "")
-	if got := v.post(t, "/signout", nil); got.status != http.StatusOK || !strings.Contains(got.body, "You are signed out.") {
-		t.Errorf("signing out: status %d", got.status)
-	}
-	v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
-	v.get(t, "/api/cache").want(t, http.StatusUnauthorized, "sign_in_required")
-	v.get(t, "/events").want(t, http.StatusUnauthorized, "sign_in_required")
-	v.post(t, "/api/expire", nil).want(t, http.StatusUnauthorized, "sign_in_required")
+		first := v.me(t)
+		if first.Name != "ada" || first.Account == "" || first.Source != "l1" || time.Until(first.Expires) < time.Minute {
+			t.Errorf("got %+v", first)
+		}
+		if len(first.Scopes) == 0 {
+			t.Error("no scopes")
+		}
+		v.expire(t)
+		for i, want := range []string{"server", "l1"} {
+			got := v.me(t)
+			// Over Redis, the news of the refresh may be back before its caller has the
+			// token, and is then looked up: in L1.
+			if got.Source != want && (i > 0 || len(store) == 0) || got.Account != first.Account {
+				t.Errorf("got %+v, want the source %s", got, want)
+			}
+		}
+		if got := s.refreshes(); got != 1 {
+			t.Errorf("%d refreshes, want 1", got)
+		}
+		v.get(t, "/healthz").want(t, http.StatusOK, "")
+		if got := v.post(t, "/signout", nil); got.status != http.StatusOK || !strings.Contains(got.body, "You are signed out.") {
+			t.Errorf("signing out: status %d", got.status)
+		}
+		v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		v.get(t, "/api/cache").want(t, http.StatusUnauthorized, "sign_in_required")
+		v.get(t, "/events").want(t, http.StatusUnauthorized, "sign_in_required")
+		v.post(t, "/api/expire", nil).want(t, http.StatusUnauthorized, "sign_in_required")
+	})
 }
 
 // TestNodes checks that nodes share who is signed in and what is cached.
 func TestNodes(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login", "-nodes=3")
-	v := s.signedIn(t, "ada")
-	for _, n := range s.nodes[1:] {
-		if got := v.at(n).me(t); got.Source != "provider" {
-			t.Errorf("node %d: source %s, want provider", n.number, got.Source)
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login", "-nodes=3")...)
+		v := s.signedIn(t, "ada")
+		for _, n := range s.nodes[1:] {
+			if got := v.at(n).me(t); got.Source != "provider" {
+				t.Errorf("node %d: source %s, want provider", n.number, got.Source)
+			}
 		}
-	}
-	v.at(s.nodes[1]).expire(t)
-	if got := v.me(t); got.Source != "server" {
-		t.Errorf("after another node expired the token: source %s, want server", got.Source)
-	}
-	v.at(s.nodes[2]).post(t, "/signout", nil).want(t, http.StatusOK, "")
-	v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		v.at(s.nodes[1]).expire(t)
+		before := s.refreshes()
+		until(t, func() bool {
+			v.me(t)
+			return s.refreshes() == before+1 // node 1 has heard of it
+		})
+		v.at(s.nodes[2]).post(t, "/signout", nil).want(t, http.StatusOK, "")
+		v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+	})
 }
 
 // TestWithoutScript presses the dashboard's buttons as a browser without
@@ -92,25 +104,27 @@ func TestWithoutScript(t *testing.T) {
 // the user has signed in again.
 func TestSignOutEverywhere(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	here, there := s.signedIn(t, "ada"), s.signedIn(t, "ada")
-	bob := s.signedIn(t, "bob")
-	old := here.Jar.Cookies(mustParse(t, here.base))
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		here, there := s.signedIn(t, "ada"), s.signedIn(t, "ada")
+		bob := s.signedIn(t, "bob")
+		old := here.Jar.Cookies(mustParse(t, here.base))
 
-	got := here.post(t, "/signout", url.Values{"everywhere": {"1"}})
-	got.want(t, http.StatusOK, "")
-	thief := s.visitor(t, 0)
-	thief.Jar.SetCookies(mustParse(t, thief.base), old)
-	thief.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		got := here.post(t, "/signout", url.Values{"everywhere": {"1"}})
+		got.want(t, http.StatusOK, "")
+		thief := s.visitor(t, 0)
+		thief.Jar.SetCookies(mustParse(t, thief.base), old)
+		thief.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
 
-	again := s.signedIn(t, "ada")
-	again.me(t)
-	there.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
-	thief = s.visitor(t, 0)
-	thief.Jar.SetCookies(mustParse(t, thief.base), old)
-	thief.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
-	again.me(t)
-	bob.me(t)
+		again := s.signedIn(t, "ada")
+		again.me(t)
+		there.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		thief = s.visitor(t, 0)
+		thief.Jar.SetCookies(mustParse(t, thief.base), old)
+		thief.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		again.me(t)
+		bob.me(t)
+	})
 }
 
 // TestSignOutForPrograms checks the answers, and that failing to tell the server
@@ -137,22 +151,24 @@ func TestSignOutForPrograms(t *testing.T) {
 // TestInteraction checks that the URL of the error leads on.
 func TestInteraction(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.signedIn(t, "ada")
-	if err := s.idp().RequireInteraction("ada", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
-		t.Fatal(err)
-	}
-	v.expire(t)
-	got := v.get(t, "/api/me")
-	got.want(t, http.StatusForbidden, "interaction_required")
-	target := decode[map[string]string](t, got.body)["signin"]
-	if page := v.post(t, "/call", nil); page.status != http.StatusForbidden || !strings.Contains(page.body, "One more step") {
-		t.Errorf("the page has status %d: %s", page.status, page.body)
-	}
-	v.get(t, strings.TrimPrefix(target, v.base)).want(t, http.StatusOK, "")
-	if got := v.me(t); got.Name != "ada" {
-		t.Errorf("got %+v", got)
-	}
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.signedIn(t, "ada")
+		if err := s.idp().RequireInteraction("ada", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
+			t.Fatal(err)
+		}
+		v.expire(t)
+		got := v.get(t, "/api/me")
+		got.want(t, http.StatusForbidden, "interaction_required")
+		target := decode[map[string]string](t, got.body)["signin"]
+		if page := v.post(t, "/call", nil); page.status != http.StatusForbidden || !strings.Contains(page.body, "One more step") {
+			t.Errorf("the page has status %d: %s", page.status, page.body)
+		}
+		v.get(t, strings.TrimPrefix(target, v.base)).want(t, http.StatusOK, "")
+		if got := v.me(t); got.Name != "ada" {
+			t.Errorf("got %+v", got)
+		}
+	})
 }
 
 func mustParse(t *testing.T, text string) *url.URL {

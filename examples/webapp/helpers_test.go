@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,10 +19,22 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
+// childMode makes the test binary the program itself.
+const childMode = "COATCHECK_WEBAPP_CHILD"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(childMode) != "" {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the test has ended, in any way
+			os.Exit(3)
+		}()
+		main()
+		return
+	}
 	goleak.VerifyTestMain(m, sessionCleaner())
 }
 
@@ -66,9 +80,52 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 	return &site{app: a, logs: logs}
 }
 
+// eachProvider runs a test with the flags of each provider, side by side.
+func eachProvider(t *testing.T, test func(t *testing.T, store ...string)) {
+	t.Helper()
+	t.Run(inMemory, func(t *testing.T) {
+		t.Parallel()
+		test(t)
+	})
+	t.Run(inRedis, func(t *testing.T) {
+		t.Parallel()
+		_, store := openRedisServer(t)
+		test(t, store...)
+	})
+}
+
+// openRedisServer starts an empty Redis, and returns it with the flags of
+// processes that share it.
+func openRedisServer(t *testing.T) (*testserver.Redis, []string) {
+	t.Helper()
+	server := testserver.NewRedis(t)
+	return server, redisFlags(t, server.Addr())
+}
+
+func redisFlags(t *testing.T, addr string) []string {
+	t.Helper()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	if err := tokencache.CreateKeyFile(keys); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-provider=redis", "-redis-url=redis://" + addr + "/0", "-keys-file=" + keys}
+}
+
 func noEnv(string) string { return "" }
 
 func (s *site) idp() *idp.Server { return s.issuer.server }
+
+// loseStore ends the token store, and with Redis the sessions too.
+func (s *site) loseStore(t *testing.T) {
+	t.Helper()
+	if s.store.client != nil {
+		_ = s.store.client.ShutdownNoSave(t.Context()).Err() // it ends instead of answering
+		return
+	}
+	if err := s.store.provider.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // fault makes an endpoint of the identity server misbehave.
 func (s *site) fault(t *testing.T, f idp.Fault) {
@@ -80,6 +137,9 @@ func (s *site) fault(t *testing.T, f idp.Fault) {
 		t.Fatal(err)
 	}
 }
+
+// refreshes is how many times the identity server was asked for a refresh.
+func (s *site) refreshes() int { return int(s.idp().Stats().TokenRequests.RefreshToken) }
 
 // visitor is one browser without a screen: a client with cookies.
 type visitor struct {
@@ -116,8 +176,8 @@ func (s *site) signedIn(t *testing.T, user string) *visitor {
 // ticketOf returns a ticket out of the sessions: the user's, if there is one user.
 func (s *site) ticketOf(t *testing.T) (found tokencache.Ticket) {
 	t.Helper()
-	err := s.sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		if ticket, err := tokencache.ParseTicket(s.sessions.GetString(ctx, sessionTicket)); err == nil {
+	err := s.nodes[0].sessions.Iterate(t.Context(), func(ctx context.Context) error {
+		if ticket, err := tokencache.ParseTicket(s.nodes[0].sessions.GetString(ctx, sessionTicket)); err == nil {
 			found = ticket
 		}
 		return nil
@@ -196,6 +256,27 @@ func (v *visitor) expire(t *testing.T) {
 	t.Helper()
 	if got := v.post(t, "/api/expire", nil); got.status != http.StatusNoContent {
 		t.Fatalf("/api/expire: status %d: %s", got.status, got.body)
+	}
+}
+
+// soon repeats a request until it is answered like this: another node's change
+// has to arrive first, long before a copy in L1 is too old.
+func (v *visitor) soon(t *testing.T, path string, status int, code string) {
+	t.Helper()
+	got := v.get(t, path)
+	for end := time.Now().Add(3 * time.Second); got.status != status && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		got = v.get(t, path)
+	}
+	got.want(t, status, code)
+}
+
+// until waits for something to be so.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
 	}
 }
 

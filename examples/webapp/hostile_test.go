@@ -93,62 +93,68 @@ func callbackOf(t *testing.T, v *visitor, user string) string {
 // TestCallback replays a callback, and brings one to another browser.
 func TestCallback(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	victim, attacker := s.visitor(t, 0), s.visitor(t, 0)
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		victim, attacker := s.visitor(t, 0), s.visitor(t, 0)
 
-	// Login CSRF: the attacker's callback in the victim's browser.
-	callback := callbackOf(t, attacker, "mallory")
-	victim.stays().get(t, callback).want(t, http.StatusBadRequest, "")
-	victim.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		// Login CSRF: the attacker's callback in the victim's browser.
+		callback := callbackOf(t, attacker, "mallory")
+		victim.stays().get(t, callback).want(t, http.StatusBadRequest, "")
+		victim.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
 
-	// The attacker's code in a sign-in that the victim has begun: its PKCE
-	// verifier, and its nonce, are of another sign-in.
-	own := mustParse(t, callbackOf(t, victim, "ada"))
-	q := own.Query()
-	q.Set("code", mustParse(t, callback).Query().Get("code"))
-	victim.stays().get(t, "/callback?"+q.Encode()).want(t, http.StatusBadRequest, "")
-	victim.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+		// The attacker's code in a sign-in that the victim has begun: its PKCE
+		// verifier, and its nonce, are of another sign-in.
+		own := mustParse(t, callbackOf(t, victim, "ada"))
+		q := own.Query()
+		q.Set("code", mustParse(t, callback).Query().Get("code"))
+		victim.stays().get(t, "/callback?"+q.Encode()).want(t, http.StatusBadRequest, "")
+		victim.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
 
-	// Replay.
-	callback = callbackOf(t, victim, "ada")
-	victim.stays().get(t, callback).want(t, http.StatusSeeOther, "")
-	victim.stays().get(t, callback).want(t, http.StatusBadRequest, "")
-	if got := victim.me(t); got.Name != "ada" {
-		t.Errorf("the victim is %s", got.Name)
-	}
+		// Replay.
+		callback = callbackOf(t, victim, "ada")
+		victim.stays().get(t, callback).want(t, http.StatusSeeOther, "")
+		victim.stays().get(t, callback).want(t, http.StatusBadRequest, "")
+		if got := victim.me(t); got.Name != "ada" {
+			t.Errorf("the victim is %s", got.Name)
+		}
 
-	// Of another server (RFC 9207).
-	q = mustParse(t, callbackOf(t, victim, "ada")).Query()
-	q.Set("iss", "https://evil.test")
-	victim.stays().get(t, "/callback?"+q.Encode()).want(t, http.StatusBadRequest, "")
+		// Of another server (RFC 9207).
+		q = mustParse(t, callbackOf(t, victim, "ada")).Query()
+		q.Set("iss", "https://evil.test")
+		victim.stays().get(t, "/callback?"+q.Encode()).want(t, http.StatusBadRequest, "")
+	})
 }
 
 // TestFixation checks that signing in changes the session token.
 func TestFixation(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.visitor(t, 0)
-	callback := callbackOf(t, v, "ada")
-	planted := v.Jar.Cookies(mustParse(t, v.base))
-	v.stays().get(t, callback).want(t, http.StatusSeeOther, "")
-	v.me(t)
-	attacker := s.visitor(t, 0)
-	attacker.Jar.SetCookies(mustParse(t, v.base), planted)
-	attacker.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.visitor(t, 0)
+		callback := callbackOf(t, v, "ada")
+		planted := v.Jar.Cookies(mustParse(t, v.base))
+		v.stays().get(t, callback).want(t, http.StatusSeeOther, "")
+		v.me(t)
+		attacker := s.visitor(t, 0)
+		attacker.Jar.SetCookies(mustParse(t, v.base), planted)
+		attacker.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+	})
 }
 
 // TestPendingSignIns checks that a session holds a few, the latest ones.
 func TestPendingSignIns(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.visitor(t, 0)
-	var callbacks []string
-	for range maxPending + 1 {
-		callbacks = append(callbacks, callbackOf(t, v, "ada"))
-	}
-	v.stays().get(t, callbacks[0]).want(t, http.StatusBadRequest, "")
-	v.stays().get(t, callbacks[1]).want(t, http.StatusSeeOther, "")
-	v.stays().get(t, callbacks[maxPending]).want(t, http.StatusSeeOther, "")
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.visitor(t, 0)
+		var callbacks []string
+		for range maxPending + 1 {
+			callbacks = append(callbacks, callbackOf(t, v, "ada"))
+		}
+		v.stays().get(t, callbacks[0]).want(t, http.StatusBadRequest, "")
+		v.stays().get(t, callbacks[1]).want(t, http.StatusSeeOther, "")
+		v.stays().get(t, callbacks[maxPending]).want(t, http.StatusSeeOther, "")
+	})
 }
 
 // TestReturnTo checks that the user arrives where they wanted to go.

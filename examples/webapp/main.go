@@ -5,13 +5,14 @@
 //	go run ./examples/webapp
 //
 // needs nothing installed: a local identity server comes with it. See the README
-// beside this file for what to try.
+// beside this file for what to try, and for Redis and several processes.
 //
 // # Reading the source
 //
 // What an application copies is in node.go, which puts the cache, the client, the
-// sessions and the router together, in signin.go and in api.go. The rest is
-// pages, and the live view of what the cache does.
+// sessions and the router together, in store.go and sessions.go, which keep tokens
+// and sessions, in signin.go and in api.go. The rest is pages, and the live view
+// of what the cache does.
 package main
 
 import (
@@ -56,6 +57,9 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	}
 	if err != nil {
 		return err
+	}
+	if cfg.newKeys {
+		return createKeys(cfg.keysFile, stdout)
 	}
 	a, err := start(ctx, cfg, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.logLevel})))
 	if err != nil {

@@ -100,13 +100,22 @@ func TestStopWithAnUnfinishedRequest(t *testing.T) {
 	}
 }
 
-// TestCookieOfAnotherProcess: cookies ignore ports, and two processes on one host
-// have different sessions.
+// TestCookieOfAnotherProcess: cookies ignore ports, so processes on one host have
+// the same one if they share the sessions, and only then.
 func TestCookieOfAnotherProcess(t *testing.T) {
 	t.Parallel()
-	one, other := newSessions("127.0.0.1:8080").Cookie.Name, newSessions("127.0.0.1:8090").Cookie.Name
-	if one == other || one != newSessions("127.0.0.1:8080").Cookie.Name {
-		t.Errorf("the cookies are %s and %s", one, other)
+	name := func(provider, addr, url string) string {
+		return sessionCookie(&config{provider: provider, addr: addr, url: url}).Name
+	}
+	one, other := "127.0.0.1:8080", "127.0.0.1:8090"
+	if name(inMemory, one, "") == name(inMemory, other, "") {
+		t.Error("in memory, the cookies of two processes have one name")
+	}
+	if name(inRedis, one, "") != name(inRedis, other, "") {
+		t.Error("in Redis, the cookies of two processes have different names")
+	}
+	if sessionCookie(&config{url: "http://localhost:1"}).Secure || !sessionCookie(&config{url: "https://example.com"}).Secure {
+		t.Error("cookies are secure without TLS, or not with it")
 	}
 }
 

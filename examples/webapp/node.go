@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
 	"github.com/go-chi/chi/v5"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
@@ -17,13 +18,14 @@ import (
 )
 
 // node is one instance of the application. Nodes behave like machines: each
-// has its own Cache, and they share the provider and the sessions.
+// has its own Cache, and they share the store.
 type node struct {
 	*app
-	number int    // from 1
-	url    string // without a slash at the end
-	cache  *tokencache.Cache
-	client *xoauth2.Client
+	number   int    // from 1
+	url      string // that browsers use, without a slash at the end
+	cache    *tokencache.Cache
+	client   *xoauth2.Client
+	sessions *scs.SessionManager
 	// logEvent writes the events of the cache to the log.
 	logEvent func(context.Context, tokencache.Event)
 	api      *http.Client  // calls the API with the user's token
@@ -54,13 +56,17 @@ const (
 // newNode puts together what an application needs: a cache over the provider, a
 // client of the authorization server, and the router.
 func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*node, error) {
-	n := &node{app: a, number: number, url: "http://" + listener.Addr().String(), listener: listener, calls: make(chan struct{}, maxCalls)}
+	n := &node{app: a, number: number, url: a.url, listener: listener, calls: make(chan struct{}, maxCalls)}
+	if n.url == "" {
+		n.url = "http://" + listener.Addr().String()
+	}
+	n.sessions = newSessions(a.store.sessions, a.cookie, n.sessionFailed)
 	n.logEvent = tokencache.LogEvents(a.log.With("node", number))
 	n.plain = &http.Client{Transport: a.outgoing, Timeout: a.patience}
 	var err error
-	n.cache, err = tokencache.New(a.provider, //nolint:contextcheck // ctx is for starting; the cache lives until close
+	n.cache, err = tokencache.New(a.store.provider, //nolint:contextcheck // ctx is for starting; the cache lives until close
 		tokencache.Namespace{Issuer: a.issuer.url, ClientID: clientID},
-		&tokencache.Options{Events: n.observe})
+		&tokencache.Options{Keys: a.store.keys, Events: n.observe})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +109,7 @@ func (n *node) routes() http.Handler {
 	r.Handle("/static/*", n.pages.static())
 	r.Group(func(r chi.Router) {
 		// The session first: it knows whose tokens the request is about.
-		r.Use(n.sessions.LoadAndSave)
+		r.Use(sessionWriters, n.sessions.LoadAndSave)
 		r.Use(middleware.LoadAndSave(n.cache, middleware.SessionAccount(n.ticket)))
 		r.With(quietly).Get("/", n.home)
 		r.Get("/signin", n.signIn)

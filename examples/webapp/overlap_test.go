@@ -44,50 +44,54 @@ func TestHungServerHoldsUpNobodyElse(t *testing.T) {
 // which the server would revoke what it has issued.
 func TestCallbackTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.visitor(t, 0).stays()
-	authorize := v.get(t, "/signin?login_hint=ada").header.Get("Location")
-	callback := (&visitor{Client: v.Client}).get(t, authorize).header.Get("Location")
-	path := strings.TrimPrefix(callback, v.base)
-	s.fault(t, idp.Fault{Endpoint: "token", Delay: 400 * time.Millisecond, Times: 2})
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.visitor(t, 0).stays()
+		authorize := v.get(t, "/signin?login_hint=ada").header.Get("Location")
+		callback := (&visitor{Client: v.Client}).get(t, authorize).header.Get("Location")
+		path := strings.TrimPrefix(callback, v.base)
+		s.fault(t, idp.Fault{Endpoint: "token", Delay: 400 * time.Millisecond, Times: 2})
 
-	first := make(chan reply, 1)
-	go func() { first <- v.get(t, path) }()
-	time.Sleep(150 * time.Millisecond) // the first is at the server
-	v.get(t, path).want(t, http.StatusBadRequest, "")
-	if got := <-first; got.status != http.StatusSeeOther {
-		t.Errorf("the first callback: status %d", got.status)
-	}
-	if got := s.idp().Stats().FamiliesRevoked; got != 0 {
-		t.Errorf("the server revoked %d families", got)
-	}
-	v.me(t)
+		first := make(chan reply, 1)
+		go func() { first <- v.get(t, path) }()
+		time.Sleep(150 * time.Millisecond) // the first is at the server
+		v.get(t, path).want(t, http.StatusBadRequest, "")
+		if got := <-first; got.status != http.StatusSeeOther {
+			t.Errorf("the first callback: status %d", got.status)
+		}
+		if got := s.idp().Stats().FamiliesRevoked; got != 0 {
+			t.Errorf("the server revoked %d families", got)
+		}
+		v.me(t)
+	})
 }
 
 // TestStreamEndsWithTheSignIn: a stream of an old cookie must not tell of what
 // the user does after signing in again.
 func TestStreamEndsWithTheSignIn(t *testing.T) {
 	t.Parallel()
-	s := open(t, "-auto-login")
-	v := s.signedIn(t, "ada")
-	lines := v.stream(t)
-	v.stays().post(t, "/signout", url.Values{"everywhere": {"1"}})
-	again := s.signedIn(t, "ada")
-	again.me(t)
-	deadline := time.After(5 * time.Second)
-	for {
-		select {
-		case line, open := <-lines:
-			if !open {
-				return
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.signedIn(t, "ada")
+		lines := v.stream(t)
+		v.stays().post(t, "/signout", url.Values{"everywhere": {"1"}})
+		again := s.signedIn(t, "ada")
+		again.me(t)
+		deadline := time.After(5 * time.Second)
+		for {
+			select {
+			case line, open := <-lines:
+				if !open {
+					return
+				}
+				if strings.Contains(line, `"sign-in"`) {
+					t.Fatal("the old stream tells of the new sign-in")
+				}
+			case <-deadline:
+				t.Fatal("the stream goes on after its sign-in was removed")
 			}
-			if strings.Contains(line, `"sign-in"`) {
-				t.Fatal("the old stream tells of the new sign-in")
-			}
-		case <-deadline:
-			t.Fatal("the stream goes on after its sign-in was removed")
 		}
-	}
+	})
 }
 
 // TestSignOutSaysHowFar: the parameter counts wherever it stands, and a form that

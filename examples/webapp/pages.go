@@ -90,6 +90,8 @@ type dashboard struct {
 	Tokens         []tokenView
 	Last           lastView
 	CanRevoke      bool
+	Shared         bool   // by other processes
+	Address        string // of this one
 }
 
 // home is the dashboard, or the sign-in page if nobody is signed in.
@@ -115,6 +117,7 @@ func (n *node) home(w http.ResponseWriter, r *http.Request) {
 		Body: dashboard{
 			Name: account.Name, Username: account.Username,
 			Tokens: viewsOf(tokens), Last: n.lastAnswer(ctx), CanRevoke: n.issuer.local(),
+			Shared: n.store.name != inMemory, Address: n.listener.Addr().String(),
 		},
 	})
 }
@@ -154,8 +157,9 @@ func (n *node) formDo(action func(context.Context) error, notice string) http.Ha
 	}
 }
 
-// lastView is where the last answer came from, and how long it took.
-type lastView struct{ Source, From, Took string }
+// lastView is where the last answer came from, how long it took, and what the
+// provider is.
+type lastView struct{ Source, From, Took, Provider string }
 
 func (n *node) rememberAnswer(ctx context.Context, source tokencache.Source, took time.Duration) {
 	n.sessions.Put(ctx, sessionLast, fmt.Sprintf("%s %.2f ms", source, float64(took.Microseconds())/1000))
@@ -164,5 +168,6 @@ func (n *node) rememberAnswer(ctx context.Context, source tokencache.Source, too
 func (n *node) lastAnswer(ctx context.Context) lastView {
 	source, took, _ := strings.Cut(n.sessions.GetString(ctx, sessionLast), " ")
 	from := map[string]string{"l1": "L1", "provider": "the provider", "server": "the identity server"}[source]
-	return lastView{Source: source, From: from, Took: took}
+	provider := map[string]string{inMemory: "the nodes’ memory", inRedis: "Redis"}[n.store.name]
+	return lastView{Source: source, From: from, Took: took, Provider: provider}
 }

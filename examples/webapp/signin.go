@@ -67,7 +67,7 @@ func (n *node) callback(w http.ResponseWriter, r *http.Request) {
 	// is sent twice at once would redeem the code twice, and the server then
 	// revokes what it has issued (RFC 6749 §4.1.2).
 	if _, _, err := n.sessions.Commit(ctx); err != nil {
-		n.fail(w, r, errors.Join(tokencache.ErrUnavailable, err))
+		n.fail(w, r, errors.Join(errSessions, err))
 		return
 	}
 	signIn, err := xoauth2.ParseSignIn(p.SignIn)
@@ -88,7 +88,7 @@ func (n *node) callback(w http.ResponseWriter, r *http.Request) {
 	// Another session token, so that nobody who knows the old one is signed in
 	// as well (session fixation).
 	if err := n.sessions.RenewToken(ctx); err != nil {
-		n.fail(w, r, errors.Join(tokencache.ErrUnavailable, err))
+		n.fail(w, r, errors.Join(errSessions, err))
 		return
 	}
 	n.sessions.Put(ctx, sessionTicket, ticket.Encode())
@@ -187,7 +187,8 @@ func stateOf(target string) string {
 // cookies belong to the name.
 func (n *node) redirectedHome(w http.ResponseWriter, r *http.Request) bool {
 	host, _, _ := strings.Cut(r.Host, ":")
-	if host != "localhost" || strings.HasPrefix(n.url, "http://localhost:") {
+	own, err := url.Parse(n.url)
+	if host != "localhost" || err != nil || own.Hostname() == "localhost" {
 		return false
 	}
 	http.Redirect(w, r, n.url+r.URL.RequestURI(), http.StatusSeeOther) // #nosec G710 -- to this app, at a path that it serves

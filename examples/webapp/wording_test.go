@@ -117,19 +117,45 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestWritten: what waits is written at once, up to the sign-out.
+// TestWritten: what waits is written at once, up to what may end the stream.
 func TestWritten(t *testing.T) {
 	t.Parallel()
+	for _, stop := range []tokencache.EventKind{tokencache.EventSignOut, tokencache.EventInvalidation} {
+		more := make(chan event, 9)
+		for _, kind := range []tokencache.EventKind{tokencache.EventSave, stop, tokencache.EventSignIn} {
+			more <- event{Kind: kind}
+		}
+		text, last := written(event{Kind: tokencache.EventLoad}, more)
+		if last.Kind != stop || strings.Count(text, "data: {") != 3 || strings.Count(text, "}\n\n") != 3 || strings.Contains(text, `"sign-in"`) {
+			t.Errorf("%s: got %s, %s", stop, last.Kind, text)
+		}
+		text, last = written(event{Kind: tokencache.EventLoad}, more)
+		if last.Kind != tokencache.EventSignIn || !strings.Contains(text, `"sign-in"`) {
+			t.Errorf("%s: got %s, %s", stop, last.Kind, text)
+		}
+		close(more)
+		if text, last = written(event{Kind: tokencache.EventLoad}, more); last.Kind != tokencache.EventLoad || strings.Count(text, "data: {") != 1 {
+			t.Errorf("closed: got %s, %s", last.Kind, text)
+		}
+	}
+}
+
+// TestParting: a stream whose sign-in has ended tells of the sign-out, and of
+// nothing else.
+func TestParting(t *testing.T) {
+	t.Parallel()
 	more := make(chan event, 9)
-	for _, kind := range []tokencache.EventKind{tokencache.EventSave, tokencache.EventSignOut, tokencache.EventSignIn} {
-		more <- event{Kind: kind}
+	more <- event{Kind: tokencache.EventSignIn}
+	more <- event{Kind: tokencache.EventSignOut}
+	more <- event{Kind: tokencache.EventSignIn}
+	if got := parting(more); strings.Count(got, "data: {") != 1 || !strings.Contains(got, `"sign-out"`) {
+		t.Errorf("got %s", got)
 	}
-	text, last := written(event{Kind: tokencache.EventLoad}, more)
-	if !last || strings.Count(text, "data: {") != 3 || strings.Count(text, "}\n\n") != 3 || strings.Contains(text, `"sign-in"`) {
-		t.Errorf("got %t, %s", last, text)
+	if got := parting(more); got != "" {
+		t.Errorf("without a sign-out, got %s", got)
 	}
-	text, last = written(event{Kind: tokencache.EventLoad}, more)
-	if last || !strings.Contains(text, `"sign-in"`) {
-		t.Errorf("got %t, %s", last, text)
+	close(more)
+	if got := parting(more); got != "" {
+		t.Errorf("closed, got %s", got)
 	}
 }

@@ -113,6 +113,7 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 	unchanged := s.epoch == epoch
 	s.epoch++ // loads that started before the save are overtaken
 	if unchanged {
+		st.saved = true
 		l.put(id, st)
 		return s.epoch, true
 	}
@@ -162,9 +163,11 @@ func (l *l1) changed(c Change) keyID {
 	}
 	id, ok := l.idOf(c.Name)
 	if ok {
-		if st := l.get(&id); st != nil && st.version == c.Version {
-			l.overtake(c.Name)
-			return keyID{} // it is here already: our own save, told late
+		if st := l.get(&id); st != nil && st.version == c.Version { // it is here already
+			if !st.saved { // but a load that began earlier may be under way, and bring what is older
+				l.overtake(c.Name)
+			}
+			return keyID{}
 		}
 	}
 	l.drop(c.Name)

@@ -73,6 +73,23 @@ func TestL1MessageOvertakesLoads(t *testing.T) {
 	}
 }
 
+// The message of this cache's own save may come late: whoever looks at the epoch of
+// that save must find it unchanged, or it would look up its own token again.
+func TestL1OwnMessageComesLate(t *testing.T) {
+	t.Parallel()
+	l, newState := newTestL1(t)
+	older, saved := newState(), newState()
+	before := l.epoch(saved.name)
+	epoch, ok := l.replace(testL1ID, saved, before)
+	l.changed(Change{Name: saved.name, Version: saved.version})
+	if now := l.epoch(saved.name); !ok || now != epoch || l.get(&testL1ID) != saved {
+		t.Errorf("epoch %d is now %d; in L1: %v", epoch, now, l.get(&testL1ID) == saved)
+	}
+	if l.keep(testL1ID, older, before); l.get(&testL1ID) != saved {
+		t.Error("a load that began before the save has put the older state")
+	}
+}
+
 // Whoever has read a tombstone must not go on serving what was there before.
 func TestL1KeepsNoTombstone(t *testing.T) {
 	t.Parallel()

@@ -27,6 +27,7 @@ type state struct {
 	buried  bool      // what is stored is a tombstone
 	expires time.Time // when what is stored vanishes, zero: never
 	seen    uint64    // l1.missed when L1 got it
+	saved   bool      // L1 got it from this cache's own save
 	partial bool      // more may be stored: the provider did not answer
 	old     bool      // it was sealed with another key than would be used now
 	lost    *snapshot // what is stored, and was removed with everything of its owner

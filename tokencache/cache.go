@@ -30,6 +30,7 @@ type Cache struct {
 	refusals *refusals
 	down     downtime
 	unsaved  unsaved
+	journal  journal
 
 	upkeeping *semaphore.Weighted
 	byHooks   *hookStore // nil if there is a provider
@@ -78,6 +79,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	}
 	c.refusals = newRefusals()
 	c.unsaved.most = unsavedEntries
+	c.journal.most = journalBytes
 	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
 		return nil, err
@@ -179,7 +181,8 @@ func (c *Cache) begin() error {
 
 var errClosed = errors.New("tokencache: the cache is closed")
 
-// watch keeps L1 from serving what other machines have changed.
+// watch keeps L1 from serving what other machines have changed. A connection that
+// was lost may have been to a store that has failed over since.
 func (c *Cache) watch() {
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
@@ -187,9 +190,15 @@ func (c *Cache) watch() {
 	if w == nil {
 		return
 	}
+	notify := func(change Change) {
+		c.changed(change) //nolint:contextcheck // no request asked for it
+		if change.Missed {
+			c.restoreLater(ctx)
+		}
+	}
 	c.watching.Go(func() {
 		for ctx.Err() == nil {
-			_ = guarded(func() error { return w.Watch(ctx, c.changed) })
+			_ = guarded(func() error { return w.Watch(ctx, notify) })
 			sleep(ctx, time.Second) // a watcher that gives up is asked again
 		}
 	})

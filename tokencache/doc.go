@@ -57,6 +57,17 @@
 // the authorization server down, tokens are served until they expire.
 // [Options.Events] tells of all this.
 //
+// A store that fails over to a replica may lose what it had acknowledged. For two
+// minutes after each save a Cache knows the versions that it has replaced, and
+// stores the newer record again, or the removal, when one of them comes back:
+// before anything of it is served or spent, and in the background after a watcher
+// has lost its connection ([EventRestore]). So nobody is signed out by a failover,
+// and nobody who signed out is signed in again, provided that the process which
+// wrote is still running, and is there before another asks for the same partition. A
+// partition that is gone altogether stays gone. Of [Partition.SignOutEverywhere],
+// what it had removed is removed again; the mark that keeps out what was being
+// created meanwhile is not set again.
+//
 // # Encryption
 //
 // A provider whose bytes leave the process needs [Keys], or [New] fails;

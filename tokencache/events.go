@@ -98,6 +98,11 @@ const (
 	// expiry was moved on; "resealed", it was sealed with the first key of the
 	// ring.
 	EventUpkeep EventKind = "upkeep"
+	// EventRestore: the provider had gone back to what this process had replaced,
+	// as after a failover that has lost what it had acknowledged. A partition was
+	// stored again (Detail: "") or its removal ("removed"); or it was not, this
+	// time, and Err tells why: nothing of it is used until it is.
+	EventRestore EventKind = "restore"
 	// EventSignIn: a sign-in was stored, or could not be.
 	EventSignIn EventKind = "sign-in"
 	// EventSignOut: a partition was removed, or could not be. Detail: "everywhere"
@@ -170,8 +175,9 @@ func (e Event) attrs() []slog.Attr {
 // [Event.LogValue] has them.
 //
 //   - Error: unreadable records.
-//   - Warning: outages, degraded answers, what became of unsaved tokens, leases
-//     that failed or were lost; refreshes, saves, sign-ins and sign-outs that failed.
+//   - Warning: outages, degraded answers, what became of unsaved tokens, what a
+//     provider had lost, leases that failed or were lost; refreshes, saves, sign-ins
+//     and sign-outs that failed.
 //   - Info: refreshes, saves, sign-ins and sign-outs.
 //   - Debug: everything else. Loads that failed and saves that met a conflict are
 //     among it, because the request tells, or goes on.
@@ -188,7 +194,7 @@ func (e Event) level() slog.Level {
 	switch e.Kind {
 	case EventUnreadable:
 		return slog.LevelError
-	case EventDegraded, EventUnsaved, EventOutage:
+	case EventDegraded, EventUnsaved, EventOutage, EventRestore:
 		return slog.LevelWarn
 	case EventLease:
 		if e.Detail == detailFailed || e.Detail == detailLost {

@@ -27,3 +27,11 @@ func InL1(c *Cache, k Key) bool {
 
 // LimitUnsaved sets how many partitions may wait to be stored.
 func LimitUnsaved(c *Cache, most int) { c.unsaved.most = most }
+
+// LimitJournal sets how many bytes of what was saved are remembered.
+func LimitJournal(c *Cache, most int) {
+	c.journal.mu.Lock()
+	defer c.journal.mu.Unlock()
+	c.journal.most = most
+	c.journal.prune(time.Now())
+}

@@ -103,13 +103,16 @@ func (p *Partition) swap(ctx context.Context, st *state, r Record) error {
 	if err != nil && !errors.Is(err, errNotAsked) {
 		p.tell(ctx, Event{Kind: EventSave, Duration: time.Since(began), Err: err})
 	}
-	if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrRemoved) {
-		return err
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrRemoved) {
+		var now *state
+		now, err = p.loadRecord(ctx, st.name)
+		if err == nil && (!now.found || now.version != r.Version) {
+			p.tell(ctx, Event{Kind: EventConflict})
+			return &errMoved{now: now}
+		}
 	}
-	now, err := p.loadRecord(ctx, st.name)
-	if err == nil && (!now.found || now.version != r.Version) {
-		p.tell(ctx, Event{Kind: EventConflict})
-		return &errMoved{now: now}
+	if err == nil && !p.cache.hooks.persist { // whose versions do repeat
+		p.cache.journal.add(p.key, st, r)
 	}
 	return err
 }

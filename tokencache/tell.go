@@ -30,8 +30,9 @@ func (c *Cache) tell(e Event) {
 
 func shortName(n Name) string { return n.Partition[:min(eventName, len(n.Partition))] }
 
-// loadRecord loads the partition's record, and tells of it.
-func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
+// loadStored loads what is stored of the partition, and tells of it. But for
+// loadRecord, nobody uses that without judging whether it is out of date.
+func (p *Partition) loadStored(ctx context.Context, name Name) (*state, error) {
 	began := time.Now()
 	st, err := p.cache.store.load(ctx, name)
 	if p.cache.opts.Events == nil || errors.Is(err, errNotAsked) {

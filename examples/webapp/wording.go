@@ -57,6 +57,10 @@ var wording = map[tokencache.EventKind]map[string]string{
 		"touched":  "Kept alive: its expiry is moved on",
 		"resealed": "Sealed with the first key of the ring",
 	},
+	tokencache.EventRestore: {
+		"":        "The provider had lost a save: saved again",
+		"removed": "The provider had lost a removal: removed again",
+	},
 	tokencache.EventSignIn: {"": "Signed in"},
 	tokencache.EventSignOut: {
 		"":           "Signed out: the tokens are removed",
@@ -71,6 +75,7 @@ var failures = map[tokencache.EventKind]string{
 	tokencache.EventRefresh: "Not refreshed",
 	tokencache.EventSave:    "Not saved in the provider",
 	tokencache.EventUpkeep:  "Not kept alive",
+	tokencache.EventRestore: "The provider has lost a save, and cannot store it again",
 	tokencache.EventSignIn:  "Not signed in",
 	tokencache.EventSignOut: "Not signed out of everything",
 }

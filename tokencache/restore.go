@@ -1,0 +1,132 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// restoreAttempts bounds how often a load is judged: others may write
+	// meanwhile.
+	restoreAttempts = 5
+	// restoreAtOnce bounds what is looked for at the same moment.
+	restoreAtOnce = 4
+	// restoreRetry is the pause after the store did not answer who looked.
+	restoreRetry = time.Second
+)
+
+// errBehind says that the store goes on answering with what was replaced.
+var errBehind = errors.New("it answers with what has been replaced")
+
+// loadRecord loads the partition's record, and tells of it. Should the store have
+// gone back to what this process has replaced, as after a failover that has lost
+// acknowledged writes, what it has lost is stored again first: the refresh token of
+// the older record has been spent, or its user has signed out. With an error,
+// nothing of the older one is used.
+//
+// Nothing is restored where nothing is stored, be it because of an eviction, or
+// because somebody has emptied the store to sign everybody out.
+func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
+	for range restoreAttempts {
+		began := time.Now()
+		st, err := p.loadStored(ctx, name)
+		newer := p.cache.journal.newer(st)
+		if newer == nil {
+			return st, err
+		}
+		if newer.at.After(began) {
+			continue // it was replaced while it was on its way
+		}
+		if err := p.restore(ctx, st, newer); err != nil {
+			return nil, err
+		}
+	}
+	return nil, unavailable("load", errBehind)
+}
+
+// restore stores again what has replaced the state: the same record under the
+// same version, so that others who remember it know it, if the store goes back
+// once more or has a still newer one to get from them. If anything else has
+// come in place of the state, that is left alone.
+//
+// The owner's mark may have gone back too. A record that the mark of now refuses
+// cannot come back; a tombstone comes in its place, as everything of the owner has
+// been removed since the older one was written. Its time is that of the removal,
+// where that is known: a sign-in that began later may be under way.
+func (p *Partition) restore(ctx context.Context, st *state, newer *saved) error {
+	began, r := time.Now(), newer.record
+	err := p.cache.store.save(ctx, st.name, r, IfVersion(st.version))
+	if errors.Is(err, ErrRemoved) {
+		removed := removalTime(r.Mark)
+		if removed.IsZero() {
+			removed = began
+		}
+		r = Record{Version: newRemoval(removed), Mark: st.mark, Expires: began.Add(tombstoneLife)}
+		err = p.cache.store.save(ctx, st.name, r, IfVersion(st.version))
+	}
+	switch {
+	case errors.Is(err, ErrConflict):
+		return nil
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	}
+	if !errors.Is(err, errNotAsked) {
+		e := Event{Kind: EventRestore, Duration: time.Since(began), Err: err}
+		if r.Removed() {
+			e.Detail = detailRemoved
+		}
+		p.tell(ctx, e)
+	}
+	return unavailable("save", err)
+}
+
+// restoreLater looks behind everybody's back for what a failover may have lost,
+// so that other machines do not find it either. It ends with ctx, which Close ends.
+func (c *Cache) restoreLater(ctx context.Context) {
+	if c.begin() != nil {
+		return
+	}
+	if !c.journal.missed() {
+		c.work.Done()
+		return
+	}
+	go func() {
+		defer c.work.Done()
+		for ctx.Err() == nil {
+			list, round := c.journal.unseen()
+			if len(list) == 0 {
+				return
+			}
+			if c.restoreEach(ctx, list, round) != nil {
+				sleep(ctx, restoreRetry)
+			}
+		}
+	}()
+}
+
+// restoreEach loads what is listed, which restores it, up to the first error.
+func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(restoreAtOnce)
+	for _, s := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			p := &Partition{cache: c, key: s.key}
+			p.memo.Store(&memo{name: s.name})
+			err := guarded(func() error {
+				_, err := p.loadRecord(ctx, s.name)
+				return err
+			})
+			if err == nil {
+				c.journal.seen(s, round)
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}

@@ -113,7 +113,7 @@ function step(place, event, text, request) {
 function colour(event) {
   if (event.error || event.kind === "degraded" || ["kept", "dropped", "began", "lost"].includes(event.detail)) return "failed";
   if (event.source !== "none") return event.source;
-  return ["save", "unsaved", "lease", "conflict", "merge", "outage", "upkeep"].includes(event.kind) ? "provider" : "";
+  return ["save", "unsaved", "lease", "conflict", "merge", "outage", "restore", "upkeep"].includes(event.kind) ? "provider" : "";
 }
 
 function element(tag, name = "", text = "") {

@@ -90,6 +90,7 @@ func TestDoctorOfTransport(t *testing.T) {
 }
 
 func TestDoctorOfCluster(t *testing.T) {
+	t.Parallel()
 	cluster := testserver.NewRedisCluster(t)
 	p := newProvider(t, connect(t, cluster.Addrs()[0], func(o *redis.UniversalOptions) { o.IsClusterMode = true }), nil)
 	if got := checks(t, p); !slices.Equal(got, []string{"memory", "persistence"}) {
@@ -98,6 +99,7 @@ func TestDoctorOfCluster(t *testing.T) {
 }
 
 func TestDoctorBehindSentinel(t *testing.T) {
+	t.Parallel()
 	sentinel := testserver.NewRedisSentinel(t)
 	p := newProvider(t, connect(t, "", func(o *redis.UniversalOptions) {
 		o.Addrs, o.MasterName = sentinel.SentinelAddrs(), sentinel.MasterName

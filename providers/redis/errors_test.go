@@ -73,6 +73,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestHung(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t)
 	p := onServer(t, s.Addr())
 	must(t, p.Ping(t.Context()))
@@ -92,6 +93,7 @@ func TestCutOff(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t, "replicaof 127.0.0.1 1")
 	p := onServer(t, s.Addr())
 	wantFailure(t, p, "READONLY", "save", "lease", "mark")
@@ -103,6 +105,7 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t, "maxmemory 6mb", "maxmemory-policy noeviction")
 	p := onServer(t, s.Addr())
 	ctx := t.Context()
@@ -141,6 +144,7 @@ func TestOutOfMemory(t *testing.T) {
 }
 
 func TestLoading(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t, "appendonly yes")
 	c := connect(t, s.Addr())
 	pipe := c.Pipeline()
@@ -210,6 +214,7 @@ func accessList(t *testing.T) (rules []any) {
 
 // The access list in the package comment is enough, and nothing in it too much.
 func TestAccessList(t *testing.T) {
+	t.Parallel()
 	rules := accessList(t)
 	s := testserver.NewRedis(t)
 	admin := connect(t, s.Addr())

@@ -15,21 +15,22 @@ import (
 )
 
 // The whole suite while the server is killed and started again, over and over.
-// The provider is as patient as a Cache is: it repeats what had no answer, and
+// The provider is as stubborn as a Cache is: it repeats what had no answer, and
 // tells its own save from a conflict by the version.
 func TestConformanceWhileKilled(t *testing.T) {
+	t.Parallel()
 	// What is acknowledged is in the append-only file before the reply is sent.
-	s := testserver.NewRedis(t, "appendonly yes", "appendfsync everysec")
+	s := testserver.NewRedis(t, "appendonly yes", "appendfsync always")
 	stop := kill(t, s)
 	h := machines(func(t *testing.T) redis.UniversalClient {
 		// The client's own repetitions would not tell that there were any.
-		return connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.MaxRetries = -1 })
+		return connect(t, s.Addr(), patient, func(o *redis.UniversalOptions) { o.MaxRetries = -1 })
 	})
-	h.Expiry = time.Second // an outage must not outlast what a test waits for
+	h.Expiry = 600 * time.Millisecond // an outage must not outlast what a test waits for
 	first, second := h.New, h.Peer
-	h.New = func(t *testing.T) tokencache.Provider { return &patient{Provider: first(t)} }
+	h.New = func(t *testing.T) tokencache.Provider { return &stubborn{Provider: first(t)} }
 	h.Peer = func(t *testing.T, p tokencache.Provider) tokencache.Provider {
-		return &patient{Provider: second(t, p.(*patient).Provider)}
+		return &stubborn{Provider: second(t, p.(*stubborn).Provider)}
 	}
 	t.Run("Suite", func(t *testing.T) { providertest.Run(t, h) })
 	if times := stop(); times < 3 {
@@ -66,8 +67,8 @@ func kill(t *testing.T, s *testserver.Redis) (stop func() int) {
 	return stop
 }
 
-// patient repeats calls that had no answer.
-type patient struct {
+// stubborn repeats calls that had no answer.
+type stubborn struct {
 	tokencache.Provider
 	saved sync.Map // versions that were acknowledged
 }
@@ -89,7 +90,7 @@ func again(ctx context.Context, f func() error, answers ...error) (repeated bool
 	}
 }
 
-func (p *patient) Load(ctx context.Context, n tokencache.Name) (r tokencache.Record, err error) {
+func (p *stubborn) Load(ctx context.Context, n tokencache.Name) (r tokencache.Record, err error) {
 	_, err = again(ctx, func() error {
 		r, err = p.Provider.Load(ctx, n)
 		return err
@@ -97,7 +98,7 @@ func (p *patient) Load(ctx context.Context, n tokencache.Name) (r tokencache.Rec
 	return r, err
 }
 
-func (p *patient) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
+func (p *stubborn) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
 	repeated, err := again(ctx, func() error { return p.Provider.Save(ctx, n, r, c) },
 		tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
 	if _, before := p.saved.Load(r.Version); repeated && !before && errors.Is(err, tokencache.ErrConflict) {
@@ -111,21 +112,21 @@ func (p *patient) Save(ctx context.Context, n tokencache.Name, r tokencache.Reco
 	return err
 }
 
-func (p *patient) Capabilities() tokencache.Capabilities {
+func (p *stubborn) Capabilities() tokencache.Capabilities {
 	caps := p.Provider.Capabilities()
-	caps.Leaser = patientLeaser{caps.Leaser}
-	caps.Toucher = patientToucher{caps.Toucher}
-	caps.Owners = patientOwners{caps.Owners}
+	caps.Leaser = stubbornLeaser{caps.Leaser}
+	caps.Toucher = stubbornToucher{caps.Toucher}
+	caps.Owners = stubbornOwners{caps.Owners}
 	caps.Pinger = nil  // it is down at times
 	caps.Watcher = nil // changes are lost with the connection, and Missed tells that they were
 	return caps
 }
 
-type patientLeaser struct{ tokencache.Leaser }
+type stubbornLeaser struct{ tokencache.Leaser }
 
 // Acquire waits for a lease that it may have got without an answer: the provider
 // gives it back.
-func (p patientLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (lease tokencache.Lease, err error) {
+func (p stubbornLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (lease tokencache.Lease, err error) {
 	f := func() error {
 		lease, err = p.Leaser.Acquire(ctx, n, ttl)
 		return err
@@ -138,36 +139,36 @@ func (p patientLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time.
 	if err != nil {
 		return nil, err
 	}
-	return patientLease{lease}, nil
+	return stubbornLease{lease}, nil
 }
 
-type patientLease struct{ tokencache.Lease }
+type stubbornLease struct{ tokencache.Lease }
 
-func (p patientLease) Renew(ctx context.Context, ttl time.Duration) error {
+func (p stubbornLease) Renew(ctx context.Context, ttl time.Duration) error {
 	_, err := again(ctx, func() error { return p.Lease.Renew(ctx, ttl) }, tokencache.ErrConflict)
 	return err
 }
 
-func (p patientLease) Release(ctx context.Context) error {
+func (p stubbornLease) Release(ctx context.Context) error {
 	_, err := again(ctx, func() error { return p.Lease.Release(ctx) })
 	return err
 }
 
-type patientToucher struct{ tokencache.Toucher }
+type stubbornToucher struct{ tokencache.Toucher }
 
-func (p patientToucher) Touch(ctx context.Context, n tokencache.Name, v tokencache.Version, expires time.Time) error {
+func (p stubbornToucher) Touch(ctx context.Context, n tokencache.Name, v tokencache.Version, expires time.Time) error {
 	_, err := again(ctx, func() error { return p.Toucher.Touch(ctx, n, v, expires) }, tokencache.ErrConflict, tokencache.ErrNotFound)
 	return err
 }
 
-type patientOwners struct{ tokencache.OwnerIndex }
+type stubbornOwners struct{ tokencache.OwnerIndex }
 
-func (p patientOwners) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
+func (p stubbornOwners) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
 	_, err := again(ctx, func() error { return p.OwnerIndex.SetMark(ctx, owner, mark, expires) })
 	return err
 }
 
-func (p patientOwners) List(ctx context.Context, owner string) (names []tokencache.Name, err error) {
+func (p stubbornOwners) List(ctx context.Context, owner string) (names []tokencache.Name, err error) {
 	_, err = again(ctx, func() error {
 		names, err = p.OwnerIndex.List(ctx, owner)
 		return err

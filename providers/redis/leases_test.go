@@ -12,6 +12,7 @@ import (
 
 // A lease whose reply was lost keeps nobody waiting until it runs out.
 func TestLeaseInDoubt(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]testserver.Fault{
 		"the reply is lost":      {DropReplies: true},
 		"the request comes late": {Delay: 400 * time.Millisecond},

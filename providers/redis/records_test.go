@@ -127,6 +127,7 @@ func sent(t *testing.T, c redis.UniversalClient) (n int) {
 // Nothing of an owner is left when everything has expired, and the index holds
 // no more than there is, however many partitions come and go.
 func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t)
 	c, ctx := connect(t, s.Addr()), t.Context()
 	p, owner := newProvider(t, c, nil), newName().Owner

@@ -51,6 +51,7 @@ func next(t *testing.T, changes <-chan tokencache.Change, limit time.Duration, m
 // Whatever becomes of the connection, there is a new one soon, and it begins with
 // Missed.
 func TestWatchReconnects(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fault testserver.Fault
 		limit time.Duration // from the moment of healing
@@ -89,6 +90,7 @@ func TestWatchReconnects(t *testing.T) {
 // A server that is not there yet, or that forbids the channel, is asked again and
 // again, and that is logged once.
 func TestWatchWaits(t *testing.T) {
+	t.Parallel()
 	s := testserver.NewRedis(t, "user app on nopass ~* +@all resetchannels")
 	var log journal
 	c := connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.Username, o.Password = "app", "any" })

@@ -67,7 +67,7 @@ func newShop(partitions int) (*shop, error) {
 		return nil, err
 	}
 	s := &shop{}
-	if s.keys, err = stock(provider, partitions); err != nil {
+	if s.keys, err = stock(provider, partitions, goroutines); err != nil {
 		return nil, err
 	}
 	if s.copying, err = newCache(provider, true); err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"time"
@@ -22,29 +24,49 @@ var suites = []suite{
 	{"middleware", measureMiddleware},
 	{"memory", measureMemory},
 	{"steps", measureSteps},
-	{"growth", measureGrowth}, // the last, as it leaves the largest heap
+	{"redis", measureRedis},
+	{"redis-growth", measureRedisGrowth}, // its heap is the server's
+	{"growth", measureGrowth},            // the last, as it leaves the largest heap
 }
 
 func main() {
-	check := flag.Bool("check", false, "exit with status 1 if a bar is missed")
+	check := flag.Bool("check", false, "exit with status 1 if a bar is missed, or not measured because redis-server is not installed")
 	rounds := flag.Int("rounds", 75, "rounds of each comparison")
-	only := flag.String("only", "", "the one `suite` to run: l1, middleware, memory, steps or growth")
+	only := flag.String("only", "", "the one `suite` to run: l1, middleware, memory, steps, redis, redis-growth or growth")
 	flag.Parse()
 
-	missed, err := run(os.Stdout, suites, *only, *rounds)
-	switch {
-	case err != nil:
+	o, err := run(os.Stdout, suites, *only, *rounds)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
-	case *check && missed > 0:
-		fmt.Fprintf(os.Stderr, "bench: %d missed\n", missed)
+	}
+	if failure := o.failure(); *check && failure != "" {
+		fmt.Fprintln(os.Stderr, "bench:", failure)
 		os.Exit(1)
 	}
 }
 
-// run runs the suites, prints their figures, and returns how many bars are
-// missed.
-func run(w io.Writer, all []suite, only string, rounds int) (missed int, err error) {
+// outcome is what became of a run.
+type outcome struct {
+	missed  int      // bars
+	skipped []string // suites whose server is not installed
+}
+
+// failure says why the bars are not held, empty if they are.
+func (o outcome) failure() string {
+	var why []string
+	if o.missed > 0 {
+		why = append(why, fmt.Sprintf("%d missed", o.missed))
+	}
+	if len(o.skipped) > 0 {
+		why = append(why, "not measured: "+strings.Join(o.skipped, ", ")+": install redis-server")
+	}
+	return strings.Join(why, "; ")
+}
+
+// run runs the suites and prints their figures. A suite whose server is not
+// installed is skipped, and the output says so.
+func run(w io.Writer, all []suite, only string, rounds int) (o outcome, err error) {
 	_, _ = fmt.Fprintf(w, "%s, %d cores, %s\n\n", cpuModel(), runtime.GOMAXPROCS(0), runtime.Version())
 	began, found := time.Now(), false
 	table := newTable(w)
@@ -54,20 +76,25 @@ func run(w io.Writer, all []suite, only string, rounds int) (missed int, err err
 		}
 		found = true
 		figures, err := s.measure(rounds)
-		if err != nil {
-			return missed, fmt.Errorf("%s: %w", s.name, err)
+		if errors.Is(err, exec.ErrNotFound) {
+			o.skipped = append(o.skipped, s.name)
+			_, _ = fmt.Fprintf(w, "%s: skipped, as redis-server is not installed\n", s.name)
+			continue
 		}
-		missed += countMissed(figures)
+		if err != nil {
+			return o, fmt.Errorf("%s: %w", s.name, err)
+		}
+		o.missed += countMissed(figures)
 		for _, f := range figures {
 			table.row(f)
 		}
 		runtime.GC() // what one suite leaves behind is not the next one's to collect
 	}
 	if !found {
-		return 0, fmt.Errorf("no suite is named %q", only)
+		return o, fmt.Errorf("no suite is named %q", only)
 	}
-	_, _ = fmt.Fprintf(w, "\n%d missed, %s\n", missed, time.Since(began).Round(time.Second))
-	return missed, nil
+	_, _ = fmt.Fprintf(w, "\n%d missed, %d skipped, %s\n", o.missed, len(o.skipped), time.Since(began).Round(time.Second))
+	return o, nil
 }
 
 // cpuModel is what Linux says of the processor, else the architecture.

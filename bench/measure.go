@@ -20,7 +20,7 @@ type side struct {
 	do   batch
 }
 
-// goroutines is how many a comparison runs on.
+// goroutines is how many a comparison runs on, unless it says otherwise.
 const goroutines = 16
 
 // roundTime is how long one side's part of a round takes: long against a switch
@@ -33,15 +33,21 @@ type comparison struct {
 	ratio       float64       // other to base
 }
 
-// ratio compares two sides and holds their ratio to a bar. Noise may spoil a
-// comparison, so one that misses is repeated once, with three times the rounds,
-// and its detail says so.
+// ratio compares two sides, each on all goroutines, and holds their ratio to a
+// bar.
 func ratio(what string, b bar, rounds int, base, other side) (figure, error) {
-	c, err := compare(rounds, base.do, other.do)
+	return ratioOn(goroutines, what, b, rounds, base, other)
+}
+
+// ratioOn is ratio on so many goroutines. Noise may spoil a comparison, so one
+// that misses is repeated once, with three times the rounds, and its detail says
+// so.
+func ratioOn(goroutines int, what string, b bar, rounds int, base, other side) (figure, error) {
+	c, err := takeTurns(rounds, goroutines, base.do, other.do)
 	again := ""
 	if err == nil && !b.met(c.ratio) {
 		again = fmt.Sprintf("; at first %s", number(c.ratio))
-		c, err = compare(3*rounds, base.do, other.do)
+		c, err = takeTurns(3*rounds, goroutines, base.do, other.do)
 	}
 	return figure{
 		what: what, value: c.ratio, unit: "×", bar: b,
@@ -49,11 +55,7 @@ func ratio(what string, b bar, rounds int, base, other side) (figure, error) {
 	}, err
 }
 
-// compare lets two sides take turns, each on all goroutines.
-func compare(rounds int, base, other batch) (comparison, error) {
-	return takeTurns(rounds, goroutines, base, other)
-}
-
+// takeTurns lets two sides take turns, each on so many goroutines.
 func takeTurns(rounds, goroutines int, base, other batch) (comparison, error) {
 	sides := [2]struct {
 		do  batch

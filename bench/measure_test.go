@@ -2,7 +2,8 @@ package main
 
 import (
 	"errors"
-	"io"
+	"fmt"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,22 +81,27 @@ func TestRun(t *testing.T) {
 	all := []suite{
 		{"good", func(int) ([]figure, error) { return []figure{{value: 1, bar: atMost(1)}}, nil }},
 		{"bad", func(int) ([]figure, error) { return []figure{{value: 2, bar: atMost(1)}}, nil }},
+		{"absent", func(int) ([]figure, error) { return nil, fmt.Errorf("start: %w", exec.ErrNotFound) }},
 		{"broken", func(int) ([]figure, error) { return nil, errMiss }},
 	}
 	for _, tt := range []struct {
-		suites []suite
-		only   string
-		missed int
-		failed bool
+		suites  []suite
+		only    string
+		failed  bool
+		failure string
+		output  string
 	}{
-		{all[:2], "", 1, false},
-		{all, "good", 0, false},
-		{all, "", 1, true},
-		{all, "other", 0, true},
+		{all[:3], "", false, "1 missed; not measured: absent: install redis-server", "absent: skipped"},
+		{all[:2], "", false, "1 missed", "1 missed"},
+		{all, "good", false, "", "0 missed"},
+		{all, "absent", false, "not measured: absent: install redis-server", "0 missed, 1 skipped"},
+		{all, "", true, "", ""},
+		{all, "other", true, "", ""},
 	} {
-		missed, err := run(io.Discard, tt.suites, tt.only, 1)
-		if missed != tt.missed || (err != nil) != tt.failed {
-			t.Errorf("%d suites, only %q: %d missed, error %v", len(tt.suites), tt.only, missed, err)
+		var out strings.Builder
+		o, err := run(&out, tt.suites, tt.only, 1)
+		if (err != nil) != tt.failed || err == nil && o.failure() != tt.failure || !strings.Contains(out.String(), tt.output) {
+			t.Errorf("%d suites, only %q: failure %q, error %v, output %q", len(tt.suites), tt.only, o.failure(), err, out.String())
 		}
 	}
 }

@@ -38,7 +38,7 @@ func TestStock(t *testing.T) {
 	}
 	defer func() { _ = provider.Close(context.Background()) }()
 	const users = 50
-	if _, err := stock(provider, users); err != nil {
+	if _, err := stock(provider, users, goroutines); err != nil {
 		t.Fatal(err)
 	}
 	cache, err := newCache(provider, false)

@@ -91,7 +91,7 @@ type table struct{ w io.Writer }
 var columns = []struct {
 	head  string
 	width int
-}{{"what", 58}, {"figure", 16}, {"bar", 7}, {"", 7}, {"from", 0}}
+}{{"what", 64}, {"figure", 16}, {"bar", 7}, {"", 7}, {"from", 0}}
 
 func newTable(w io.Writer) *table {
 	t := &table{w}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -15,8 +14,8 @@ import (
 // active ones. Only the first signs in, with short tokens: a million sign-ins
 // take minutes. The others get its record, with their own account in it, when
 // they are first asked for; so it is the cache that names them, and that finds
-// their tokens in order.
-func stock(p tokencache.Provider, users int) ([]tokencache.Key, error) {
+// their tokens in order. So many are made at once.
+func stock(p tokencache.Provider, users, atOnce int) ([]tokencache.Key, error) {
 	s := &stocking{Provider: p}
 	c, err := newCache(s, false)
 	if err != nil {
@@ -32,7 +31,7 @@ func stock(p tokencache.Provider, users int) ([]tokencache.Key, error) {
 	}
 	var next atomic.Int64 // the first is there
 	var wg sync.WaitGroup
-	errs := make([]error, goroutines)
+	errs := make([]error, atOnce)
 	for g := range errs {
 		wg.Go(func() {
 			for i := int(next.Add(1)); i < users && errs[g] == nil; i = int(next.Add(1)) {
@@ -49,38 +48,38 @@ func stock(p tokencache.Provider, users int) ([]tokencache.Key, error) {
 // stocked is the context key of the account whose partition is to be made.
 type stocked struct{}
 
-// stocking makes the partition that is loaded. It can, because a provider whose
-// records do not leave the process is given plaintext, and accounts are all of
-// one length.
+// stocking makes the partition that is loaded. It can, because what it is given is
+// plaintext, and accounts are all of one length.
 type stocking struct {
 	tokencache.Provider
-	first []byte
+	first tokencache.Record
 }
 
 // Save keeps a copy of the first user's record.
 func (s *stocking) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
-	s.first = bytes.Clone(r.Sealed)
+	s.first = r
+	s.first.Sealed = bytes.Clone(r.Sealed)
 	return s.Provider.Save(ctx, n, r, c)
 }
 
-// Load makes what the context asks for and is not there.
+// Load makes what the context asks for. Nobody asks twice.
 func (s *stocking) Load(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
-	r, err := s.Provider.Load(ctx, n)
 	id, ok := ctx.Value(stocked{}).(string)
-	if !ok || !errors.Is(err, tokencache.ErrNotFound) {
-		return r, err
+	if !ok {
+		return s.Provider.Load(ctx, n)
 	}
-	r = tokencache.Record{
-		Sealed:  bytes.ReplaceAll(s.first, []byte(accountID(0)), []byte(id)),
+	r := tokencache.Record{
+		Sealed:  bytes.ReplaceAll(s.first.Sealed, []byte(accountID(0)), []byte(id)),
 		Version: tokencache.NewVersion(),
-		Expires: time.Now().Add(24 * time.Hour),
+		Expires: s.first.Expires, // no use of it is to be noticed
 	}
 	return r, s.Provider.Save(ctx, n, r, tokencache.Condition{})
 }
 
-// Capabilities leaves out the watcher: nobody needs to hear of a million saves.
+// Capabilities leaves out the watcher, as nobody needs to hear of a million saves,
+// and has the cache call without a goroutine for each call.
 func (s *stocking) Capabilities() tokencache.Capabilities {
 	caps := s.Provider.Capabilities()
-	caps.Watcher = nil
+	caps.Watcher, caps.InProcess = nil, true
 	return caps
 }

@@ -41,8 +41,7 @@ func loaded(value, mark *redis.StringCmd) (tokencache.Record, error) {
 		return tokencache.Record{}, mapped(err)
 	}
 	var r tokencache.Record
-	err := value.Err()
-	stored := []byte(value.Val())
+	stored, err := value.Bytes()
 	switch {
 	case isWrongType(err):
 		r, err = tokencache.Record{Sealed: []byte{0}}, nil // as of a value that is not ours, see decode

@@ -33,6 +33,7 @@ type Cache struct {
 	journal  journal
 
 	upkeeping *semaphore.Weighted
+	releasing *semaphore.Weighted
 	byHooks   *hookStore // nil if there is a provider
 
 	watching sync.WaitGroup
@@ -81,6 +82,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	c.unsaved.most = unsavedEntries
 	c.journal.most = journalBytes
 	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
+	c.releasing = semaphore.NewWeighted(releaseMost)
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
 		return nil, err
 	}
@@ -177,6 +179,13 @@ func (c *Cache) begin() error {
 	}
 	c.work.Add(1)
 	return nil
+}
+
+// open tells whether the cache has not been closed.
+func (c *Cache) open() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed
 }
 
 var errClosed = errors.New("tokencache: the cache is closed")

@@ -17,9 +17,11 @@ type doubts struct {
 
 // doubtful is one such lease. A request that was sent may arrive after its
 // release, so that one which finds nothing is repeated, less and less often,
-// until the lease would have run out.
+// until the lease would have run out, counted from when the server last did not
+// answer.
 type doubtful struct {
 	*lease
+	ttl   time.Duration
 	until time.Time
 	next  time.Time
 	pause time.Duration
@@ -43,7 +45,7 @@ func (p *Provider) doubt(l *lease, ttl time.Duration) {
 	if d.closed || len(d.all) >= maxDoubts {
 		return
 	}
-	d.all = append(d.all, &doubtful{lease: l, until: now.Add(ttl), next: now, pause: doubtPause})
+	d.all = append(d.all, &doubtful{lease: l, ttl: ttl, until: now.Add(ttl), next: now, pause: doubtPause})
 	if !d.running {
 		d.running = true
 		p.work.Go(func() { p.resolve(p.life) })
@@ -91,6 +93,7 @@ func (p *Provider) resolve(ctx context.Context) {
 		}
 		for _, one := range try {
 			if !p.giveBack(ctx, one) {
+				p.doubts.prolong(time.Now())
 				wait = releaseFailed
 				break
 			}
@@ -98,6 +101,18 @@ func (p *Provider) resolve(ctx context.Context) {
 		}
 		if !sleep(ctx, wait) {
 			return
+		}
+	}
+}
+
+// prolong is called while the server does not answer: a request that it has not
+// read yet is granted when it wakes up, and then lasts for as long as was asked.
+func (d *doubts) prolong(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, one := range d.all {
+		if !one.until.IsZero() {
+			one.until = now.Add(one.ttl)
 		}
 	}
 }

@@ -81,7 +81,6 @@ func replyText(reply string) string {
 // connectionText tells why there was no reply.
 func connectionText(err error) string {
 	var op *net.OpError
-	var timeout net.Error
 	dialing := errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
@@ -90,7 +89,7 @@ func connectionText(err error) string {
 		return "the client is closed"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "no server listens at the address"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case isTimeout(err):
 		if dialing {
 			return "the server cannot be reached in time"
 		}
@@ -101,6 +100,13 @@ func connectionText(err error) string {
 		return "the server cannot be reached"
 	}
 	return "no answer"
+}
+
+// isTimeout tells whether there was no answer in time, and not even a refusal.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // neverSent tells whether the command cannot have reached the server.

@@ -21,7 +21,7 @@ func (p *Provider) SetMark(ctx context.Context, owner string, mark tokencache.Ve
 func (p *Provider) List(ctx context.Context, owner string) ([]tokencache.Name, error) {
 	members, err := listScript.Run(ctx, p.client, []string{p.ownerKeys(owner).index}).StringSlice()
 	if err != nil {
-		return nil, mapped(err)
+		return nil, p.answered(err)
 	}
 	names := make([]tokencache.Name, len(members))
 	for i, m := range members {

@@ -19,11 +19,14 @@ type Provider struct {
 	prefix  string
 	channel string // of changes
 	log     *slog.Logger
+	// punctual tells that the client's calls end with their contexts.
+	punctual bool
 
 	life   context.Context // ends with Close
 	end    context.CancelFunc
 	work   sync.WaitGroup // in the background
 	doubts doubts
+	idle   idle
 }
 
 var (
@@ -49,7 +52,7 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log}
+	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log, punctual: contextTimeouts}
 	if !contextTimeouts {
 		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
 			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")
@@ -82,6 +85,7 @@ func check(client redis.UniversalClient) (contextTimeouts bool, err error) {
 // waits for it until ctx ends. The client stays open. Closing again does nothing.
 func (p *Provider) Close(ctx context.Context) error {
 	p.doubts.close()
+	p.idle.close()
 	p.end()
 	done := make(chan struct{})
 	go func() {
@@ -104,5 +108,7 @@ func (p *Provider) Capabilities() tokencache.Capabilities {
 // Ping asks the server whether it is there: of a Cluster, one of its nodes. See
 // [tokencache.Pinger].
 func (p *Provider) Ping(ctx context.Context) error {
-	return mapped(p.client.Ping(ctx).Err())
+	stop := p.overdue(ctx)
+	defer stop()
+	return p.answered(p.client.Ping(ctx).Err())
 }

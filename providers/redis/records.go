@@ -17,6 +17,8 @@ import (
 // if it has not changed in between. That is faster than a script or a
 // transaction, and reads go on while a Cluster moves the slot, one key at a time.
 func (p *Provider) Load(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
+	stop := p.overdue(ctx)
+	defer stop()
 	k := p.keysOf(n)
 	for {
 		pipe := p.client.Pipeline()
@@ -24,7 +26,7 @@ func (p *Provider) Load(ctx context.Context, n tokencache.Name) (tokencache.Reco
 		value := pipe.GetRange(ctx, k.record, 0, int64(maxSize)) // one byte more than there may be
 		after := pipe.GetRange(ctx, k.mark, 0, maxMark)
 		if _, err := pipe.Exec(ctx); err != nil && !isWrongType(err) {
-			return tokencache.Record{}, mapped(err)
+			return tokencache.Record{}, p.answered(err)
 		}
 		if before.Err() == nil && after.Err() == nil && before.Val() != after.Val() {
 			continue // of an owner who is removed at this moment, and not over and over

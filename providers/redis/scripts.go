@@ -38,8 +38,10 @@ var (
 
 // run runs a script whose answer is a number.
 func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
+	stop := p.overdue(ctx)
+	defer stop()
 	n, err := s.Run(ctx, p.client, keys, args...).Int()
-	return n, mapped(err)
+	return n, p.answered(err)
 }
 
 // forever is the life that scripts take for one without end.

@@ -1,0 +1,58 @@
+package failures_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
+)
+
+// resharded is a cluster whose nodes give away every slot that has users in it,
+// one after the other, while requests run. The failure lasts until all are moved.
+func resharded(t *testing.T) *site {
+	cluster := testserver.NewRedisCluster(t)
+	nodes := make([]*redis.Client, len(cluster.Nodes))
+	for i, addr := range cluster.Addrs() {
+		nodes[i] = admin(t, addr)
+	}
+	return &site{
+		connect: connect(redisprovider.RecommendedOptions, func(o *redis.UniversalOptions) {
+			o.Addrs, o.IsClusterMode = cluster.Addrs(), true
+		}),
+		fail: func(context.Context) error { return nil },
+		heal: func(ctx context.Context) error {
+			slots := map[int]int{} // the node that has it
+			for i, node := range nodes {
+				if err := slotsOf(ctx, node, i, slots); err != nil {
+					return err
+				}
+			}
+			if len(slots) == 0 {
+				return fmt.Errorf("no slot has users")
+			}
+			for slot, from := range slots {
+				if err := cluster.MoveSlot(ctx, slot, from, (from+1)%len(nodes)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// slotsOf notes the slots in which the node has keys.
+func slotsOf(ctx context.Context, node *redis.Client, i int, slots map[int]int) error {
+	keys := node.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		slot, err := node.ClusterKeySlot(ctx, keys.Val()).Result()
+		if err != nil {
+			return err
+		}
+		slots[int(slot)] = i
+	}
+	return keys.Err()
+}

@@ -13,7 +13,7 @@ import (
 
 // SetMark replaces the owner's mark. See [tokencache.OwnerIndex].
 func (p *Provider) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
-	_, err := p.run(ctx, markScript, []string{p.ownerKeys(owner).mark}, mark[:], lifeUntil(expires))
+	_, err := p.runOnce(ctx, markScript, []string{p.ownerKeys(owner).mark}, mark[:], lifeUntil(expires))
 	return err
 }
 

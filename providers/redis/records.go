@@ -71,7 +71,8 @@ var errForeignMark = errors.New("redis: a removal mark is not one: " +
 
 // Save is one script in one round trip. See [tokencache.Provider]. When a reply is
 // lost, the client may send the script again, which then finds its own version and
-// answers [tokencache.ErrConflict]: the caller tells the two apart by loading.
+// answers [tokencache.ErrConflict]: the caller tells the two apart by loading. One
+// without a condition is sent once.
 func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
 	if len(r.Sealed) > tokencache.MaxSealedSize {
 		return fmt.Errorf("%w: %d bytes, at most %d", tokencache.ErrTooLarge, len(r.Sealed), tokencache.MaxSealedSize)
@@ -81,7 +82,11 @@ func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Rec
 	if r.Mark != (tokencache.Version{}) {
 		seen = r.Mark[:]
 	}
-	answer, err := p.run(ctx, saveScript, []string{k.record, k.mark, k.index},
+	run := p.run
+	if c.Unconditional() {
+		run = p.runOnce
+	}
+	answer, err := run(ctx, saveScript, []string{k.record, k.mark, k.index},
 		condition(c), seen, encode(&r), lifeUntil(r.Expires), n.Partition, p.channel, encodeChange(n, r.Version))
 	switch {
 	case err != nil:

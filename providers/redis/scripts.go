@@ -36,13 +36,51 @@ var (
 	releaseScript = redis.NewScript(releaseSource)
 )
 
-// run runs a script whose answer is a number.
+// run runs a script whose answer is a number. If the reply is lost, the client may
+// run it again.
 func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
 	stop := p.overdue(ctx)
 	defer stop()
 	n, err := s.Run(ctx, p.client, keys, args...).Int()
 	return n, p.answered(err)
 }
+
+// runOnce is run for what has no condition: run again, it would undo what others
+// have done after the first time. If the reply is lost, its caller finds out.
+func (p *Provider) runOnce(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
+	n, err := s.Run(ctx, once{p.client}, keys, args...).Int()
+	return n, mapped(err)
+}
+
+// once is a client that sends a script once.
+type once struct{ redis.UniversalClient }
+
+// EvalSha calls a script by its hash.
+func (c once) EvalSha(ctx context.Context, hash string, keys []string, args ...any) *redis.Cmd {
+	return c.send(ctx, "evalsha", hash, keys, args)
+}
+
+// Eval sends a script whole.
+func (c once) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return c.send(ctx, "eval", script, keys, args)
+}
+
+func (c once) send(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
+	all := []any{name, script, len(keys)}
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	cmd.SetFirstKeyPos(3)
+	_ = c.Process(ctx, unrepeated{cmd}) // the command has the error
+	return cmd
+}
+
+// unrepeated is a command that the client does not send again.
+type unrepeated struct{ *redis.Cmd }
+
+// NoRetry tells the client.
+func (unrepeated) NoRetry() bool { return true }
 
 // forever is the life that scripts take for one without end.
 const forever = -1

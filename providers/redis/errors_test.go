@@ -146,7 +146,7 @@ func TestOutOfMemory(t *testing.T) {
 func TestLoading(t *testing.T) {
 	t.Parallel()
 	s := testserver.NewRedis(t, "appendonly yes")
-	c := connect(t, s.Addr())
+	c := connect(t, s.Addr(), patient)
 	pipe := c.Pipeline()
 	for i := range 30_000 {
 		pipe.Set(t.Context(), fmt.Sprint("other:", i), "x", 0)
@@ -160,7 +160,7 @@ func TestLoading(t *testing.T) {
 	started := make(chan error, 1)
 	go func() { started <- s.Start() }()
 	// It answers now and then only.
-	p := newProvider(t, connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.ReadTimeout = 5 * time.Second }), nil)
+	p := newProvider(t, connect(t, s.Addr(), patient), nil)
 	for kind, call := range calls(p, newName(), tokencache.NewVersion()) {
 		eventually(t, 10*time.Second, kind+" while the server is loading", func() bool {
 			err := call(t.Context())

@@ -39,17 +39,20 @@ var (
 // run runs a script whose answer is a number. If the reply is lost, the client may
 // run it again.
 func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
-	stop := p.overdue(ctx)
-	defer stop()
-	n, err := s.Run(ctx, p.client, keys, args...).Int()
-	return n, p.answered(err)
+	return p.runBy(ctx, p.client, s, keys, args)
 }
 
 // runOnce is run for what has no condition: run again, it would undo what others
 // have done after the first time. If the reply is lost, its caller finds out.
 func (p *Provider) runOnce(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
-	n, err := s.Run(ctx, once{p.client}, keys, args...).Int()
-	return n, mapped(err)
+	return p.runBy(ctx, once{p.client}, s, keys, args)
+}
+
+func (p *Provider) runBy(ctx context.Context, by redis.Scripter, s *redis.Script, keys []string, args []any) (int, error) {
+	stop := p.overdue(ctx)
+	defer stop()
+	n, err := s.Run(ctx, by, keys, args...).Int()
+	return n, p.answered(err)
 }
 
 // once is a client that sends a script once.

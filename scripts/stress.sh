@@ -2,6 +2,7 @@
 # Repeats every test COUNT times under the race detector, then fuzzes every target for FUZZTIME.
 set -eu
 cd "$(dirname "$0")/.."
+export COATCHECK_STRESS=1 # more rounds in the tests of several processes
 
 go test -race -shuffle=on -count="${COUNT:-20}" -timeout=2h ./...
 

@@ -53,6 +53,11 @@
 // for [Provider.Doctor] also +info +client|info, and on a Cluster what its client
 // asks for, +cluster|slots.
 //
+// # The client's log
+//
+// go-redis writes the addresses of servers that it cannot reach to stderr, whatever
+// Options.Log is; redis.SetLogger sends that elsewhere, for the whole process.
+//
 // # Cluster
 //
 // While a slot is being moved, its owners' tokens can be read but not saved,

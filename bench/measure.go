@@ -88,6 +88,33 @@ func takeTurns(rounds, goroutines int, base, other batch) (comparison, error) {
 	}, nil
 }
 
+// pause is how far apart the operations of a paced comparison are.
+const pause = time.Millisecond
+
+// paced compares single operations with a pause before each, as requests come to
+// a server that is not at its limit: in a loop without pauses nobody ever sleeps,
+// here and on the server, and waking up costs nothing. Its figure is the ratio of
+// the medians, without a bar.
+func paced(what string, rounds int, base, other side) (figure, error) {
+	sides, per := [2]side{base, other}, [2][]float64{}
+	for r := range 10 * rounds {
+		for turn := range sides {
+			i := (r + turn) % 2 // who goes first changes
+			time.Sleep(pause)
+			began := time.Now()
+			if err := sides[i].do(r, 1); err != nil {
+				return figure{}, err
+			}
+			per[i] = append(per[i], float64(time.Since(began).Nanoseconds()))
+		}
+	}
+	b, o := median(per[0]), median(per[1])
+	return figure{
+		what: what, value: o / b, unit: "×",
+		detail: fmt.Sprintf("%s %v, %s %v", other.name, nanoseconds(o), base.name, nanoseconds(b)),
+	}, nil
+}
+
 // cost is the median time of one operation on one goroutine.
 func cost(rounds int, do batch) (time.Duration, error) {
 	c, err := takeTurns(rounds, 1, do, do)

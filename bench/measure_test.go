@@ -49,6 +49,17 @@ func TestRatio(t *testing.T) {
 	}
 }
 
+func TestPaced(t *testing.T) {
+	t.Parallel()
+	f, err := paced("sleep", 2, side{"short", sleeper(time.Millisecond)}, side{"long", sleeper(20 * time.Millisecond)})
+	if err != nil || f.value < 1.5 || f.verdict() != "" {
+		t.Errorf("got %+v and error %v, want some 20 and no bar", f, err)
+	}
+	if _, err := paced("", 1, side{"", sleeper(0)}, side{"", func(int, int) error { return errMiss }}); !errors.Is(err, errMiss) {
+		t.Errorf("got error %v, want %v", err, errMiss)
+	}
+}
+
 func TestErrorsEndAComparison(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64

@@ -124,6 +124,16 @@ func measureRedisLoads(b *redisBackend, rounds int) (figures []figure, err error
 		figures = append(figures, f)
 	}
 	figures[0].detail += fmt.Sprintf("; %d bytes", size)
+	for _, c := range []struct {
+		what  string
+		other side
+	}{{"token, one a millisecond", token}, {"the provider's Load, one a millisecond", load}} {
+		f, err := paced(c.what, rounds, get, c.other)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, f)
+	}
 	return figures, nil
 }
 

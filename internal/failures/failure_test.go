@@ -176,6 +176,18 @@ func (c *crowd) works(ctx context.Context, m *tokencache.Cache, u *user) error {
 	return ctx.Err()
 }
 
+// patiently repeats for a while what ends with an outage: a machine may be busy, or
+// still have connections that are dead.
+func patiently(ctx context.Context, do func() error) (err error) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && ctx.Err() == nil; {
+		if err = do(); err == nil || !outage(err) {
+			return err
+		}
+		wait(ctx, 20*time.Millisecond)
+	}
+	return err
+}
+
 // signInAgain has those sign in who have no tokens, which must work.
 func (c *crowd) signInAgain(t *testing.T) {
 	t.Helper()
@@ -184,7 +196,8 @@ func (c *crowd) signInAgain(t *testing.T) {
 		if c.works(t.Context(), c.machines[0], u) == nil {
 			continue
 		}
-		if err := c.signIn(t.Context(), c.machines[0], u); err != nil {
+		again := func() error { return c.signIn(t.Context(), c.machines[0], u) }
+		if err := patiently(t.Context(), again); err != nil {
 			t.Error("sign-in after the tokens were lost:", err)
 		}
 	}
@@ -209,14 +222,11 @@ func (c *crowd) verify(t *testing.T) {
 
 // stored is the refresh token that the store has for the user.
 func (c *crowd) stored(ctx context.Context, u *user) (tokencache.Secret, error) {
-	tokens, err := c.cold.Partition(u.ticket.Key()).Tokens(ctx)
-	for range 20 { // not because it has to change, but because a machine may be busy
-		if !outage(err) {
-			break
-		}
-		wait(ctx, 50*time.Millisecond)
+	var tokens *tokencache.Tokens
+	err := patiently(ctx, func() (err error) {
 		tokens, err = c.cold.Partition(u.ticket.Key()).Tokens(ctx)
-	}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -281,7 +291,8 @@ func (c *crowd) settle(t *testing.T, comes, goes *passage, arrived, lossy bool) 
 	ctx := t.Context()
 	<-comes.done
 	if comes.err != nil {
-		if err := c.signIn(ctx, c.machines[0], comes.user); err != nil {
+		again := func() error { return c.signIn(ctx, c.machines[0], comes.user) }
+		if err := patiently(ctx, again); err != nil {
 			t.Error("sign-in after the failure:", err)
 		}
 	}
@@ -291,11 +302,12 @@ func (c *crowd) settle(t *testing.T, comes, goes *passage, arrived, lossy bool) 
 	<-goes.done
 	leaver := func() *tokencache.Partition { return c.cold.Partition(goes.user.ticket.Key()) }
 	if goes.err != nil || lossy {
-		if err := leaver().SignOut(ctx, c.server); err != nil {
+		again := func() error { return leaver().SignOut(ctx, c.server) }
+		if err := patiently(ctx, again); err != nil {
 			t.Error("sign-out after the failure:", err)
 		}
 	}
-	if err := leaver().Check(ctx); !errors.Is(err, tokencache.ErrNoTokens) {
+	if err := patiently(ctx, func() error { return leaver().Check(ctx) }); !errors.Is(err, tokencache.ErrNoTokens) {
 		t.Errorf("after the sign-out the tokens are still there: %v", err)
 	}
 }

@@ -48,8 +48,10 @@ func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args
 // runOnce is run for what has no condition: run again, it would undo what others
 // have done after the first time. If the reply is lost, its caller finds out.
 func (p *Provider) runOnce(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
+	stop := p.overdue(ctx)
+	defer stop()
 	n, err := s.Run(ctx, once{p.client}, keys, args...).Int()
-	return n, mapped(err)
+	return n, p.answered(err)
 }
 
 // once is a client that sends a script once.

@@ -36,6 +36,9 @@ const (
 	slack         = 2 * time.Second
 	recoverySlack = 5 * time.Second
 
+	// tooLate is how late a machine may be that is to be judged by its times.
+	tooLate = 400 * time.Millisecond
+
 	// copiesLive is how long copies in memory are served (Options.L1MaxAge, 15 s),
 	// less what a busy machine takes.
 	copiesLive = 14 * time.Second

@@ -180,14 +180,15 @@ func newCache(t *testing.T, p tokencache.Provider, o *tokencache.Options) *token
 
 func newKeys(t *testing.T) *tokencache.Keys {
 	t.Helper()
-	random := func() []byte {
-		b := make([]byte, tokencache.KeySize)
-		_, _ = rand.Read(b) // never fails
-		return b
-	}
-	ring, err := tokencache.NewKeyRing(random())
+	ring, err := tokencache.NewKeyRing(randomKey())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tokencache.Keys{Names: random(), Seal: ring}
+	return &tokencache.Keys{Names: randomKey(), Seal: ring}
+}
+
+func randomKey() []byte {
+	b := make([]byte, tokencache.KeySize)
+	_, _ = rand.Read(b) // never fails
+	return b
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -38,9 +39,10 @@ const (
 	everything
 )
 
-// restored tells whether a machine that lives restores what it has stored and the
-// store has lost. When the core does so, make it true: then nobody is lost to a
-// failover.
+// restored tells whether nobody is lost to a failover. A machine stores again what
+// it has written and the store has lost, but another that serves the same users may
+// be faster to use what came back, as in this crowd, where all are served by both.
+// Should that change, make it true.
 const restored = false
 
 // allowed tells whether users may lose tokens.
@@ -62,6 +64,7 @@ func testFailures(t *testing.T, failures []failure) {
 func (f failure) run(t *testing.T) *row {
 	s := f.start(t)
 	c := newCrowd(t, s)
+	busy := watchMachine(t.Context())
 	c.begin(t.Context())
 	defer c.end()
 	time.Sleep(400 * time.Millisecond)
@@ -87,13 +90,40 @@ func (f failure) run(t *testing.T) *row {
 		c.seen.failed[hit] = 0
 	}
 	r.reused, r.seen = c.server.reused(), c.seen
+	if late := busy(); late < tooLate {
+		f.inTime(t, c, r)
+	} else {
+		t.Logf("the machine was busy for %v at once: the times say nothing", late)
+		r.failure += " (busy)"
+	}
 	c.verify(t)
 	f.check(t, c, r)
 	return r
 }
 
-// check holds what was promised.
-func (f failure) check(t *testing.T, c *crowd, r *row) {
+// watchMachine returns a function that tells for how long the processors have
+// kept somebody waiting who had nothing to wait for.
+func watchMachine(ctx context.Context) (late func() time.Duration) {
+	ctx, stop := context.WithCancel(ctx)
+	longest := make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		const step = 10 * time.Millisecond
+		for ctx.Err() == nil {
+			began := time.Now()
+			wait(ctx, step)
+			most = max(most, time.Since(began)-step)
+		}
+		longest <- most
+	}()
+	return func() time.Duration {
+		stop()
+		return <-longest
+	}
+}
+
+// inTime holds the bounds.
+func (f failure) inTime(t *testing.T, c *crowd, r *row) {
 	t.Helper()
 	for k, longest := range c.seen.longest {
 		if longest > bounds[k]+slack {
@@ -106,6 +136,11 @@ func (f failure) check(t *testing.T, c *crowd, r *row) {
 	if r.recovered > recoveryBound+recoverySlack {
 		t.Errorf("all was well %v after the store was, want %v", r.recovered, recoveryBound)
 	}
+}
+
+// check holds what was promised, however busy the machine is.
+func (f failure) check(t *testing.T, c *crowd, r *row) {
+	t.Helper()
 	if failed := c.seen.failed[hit]; failed > 0 && f.loses != everything {
 		t.Errorf("%d of %d requests with a valid copy were not served", failed, c.seen.count[hit])
 	}
@@ -131,7 +166,7 @@ func (f failure) check(t *testing.T, c *crowd, r *row) {
 // somebody.
 func (c *crowd) recover(t *testing.T, lossy bool) (took time.Duration, lost int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	well := time.Now()
 	var mu sync.Mutex
@@ -140,7 +175,11 @@ func (c *crowd) recover(t *testing.T, lossy bool) (took time.Duration, lost int)
 		wg.Go(func() {
 			out := false
 			for _, m := range c.machines {
-				out = c.works(ctx, m, u) != nil || out
+				err := c.works(ctx, m, u)
+				out = err != nil || out
+				if ctx.Err() != nil {
+					t.Errorf("a user has no tokens long after the store recovered: %v", err)
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -152,7 +191,7 @@ func (c *crowd) recover(t *testing.T, lossy bool) (took time.Duration, lost int)
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		t.Fatal("the users have no tokens 30 s after the store recovered")
+		t.FailNow()
 	}
 	if lost > 0 && lossy {
 		c.signInAgain(t)
@@ -163,6 +202,7 @@ func (c *crowd) recover(t *testing.T, lossy bool) (took time.Duration, lost int)
 // works asks for a token and then for another, until there are both, or it is
 // clear that the user has to sign in again.
 func (c *crowd) works(ctx context.Context, m *tokencache.Cache, u *user) error {
+	last := errors.New("there was no time to ask")
 	for ctx.Err() == nil {
 		tok, err := c.token(ctx, m, u, "")
 		if err == nil {
@@ -171,9 +211,22 @@ func (c *crowd) works(ctx context.Context, m *tokencache.Cache, u *user) error {
 		if err == nil || errors.Is(err, tokencache.ErrNoTokens) {
 			return err
 		}
+		last = err
 		wait(ctx, 10*time.Millisecond)
 	}
-	return ctx.Err()
+	return fmt.Errorf("%w: %w", ctx.Err(), last)
+}
+
+// patiently repeats for a while what ends with an outage: a machine may be busy, or
+// still have connections that are dead.
+func patiently(ctx context.Context, do func() error) (err error) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && ctx.Err() == nil; {
+		if err = do(); err == nil || !outage(err) {
+			return err
+		}
+		wait(ctx, 20*time.Millisecond)
+	}
+	return err
 }
 
 // signInAgain has those sign in who have no tokens, which must work.
@@ -184,7 +237,8 @@ func (c *crowd) signInAgain(t *testing.T) {
 		if c.works(t.Context(), c.machines[0], u) == nil {
 			continue
 		}
-		if err := c.signIn(t.Context(), c.machines[0], u); err != nil {
+		again := func() error { return c.signIn(t.Context(), c.machines[0], u) }
+		if err := patiently(t.Context(), again); err != nil {
 			t.Error("sign-in after the tokens were lost:", err)
 		}
 	}
@@ -209,14 +263,11 @@ func (c *crowd) verify(t *testing.T) {
 
 // stored is the refresh token that the store has for the user.
 func (c *crowd) stored(ctx context.Context, u *user) (tokencache.Secret, error) {
-	tokens, err := c.cold.Partition(u.ticket.Key()).Tokens(ctx)
-	for range 20 { // not because it has to change, but because a machine may be busy
-		if !outage(err) {
-			break
-		}
-		wait(ctx, 50*time.Millisecond)
+	var tokens *tokencache.Tokens
+	err := patiently(ctx, func() (err error) {
 		tokens, err = c.cold.Partition(u.ticket.Key()).Tokens(ctx)
-	}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -281,7 +332,8 @@ func (c *crowd) settle(t *testing.T, comes, goes *passage, arrived, lossy bool) 
 	ctx := t.Context()
 	<-comes.done
 	if comes.err != nil {
-		if err := c.signIn(ctx, c.machines[0], comes.user); err != nil {
+		again := func() error { return c.signIn(ctx, c.machines[0], comes.user) }
+		if err := patiently(ctx, again); err != nil {
 			t.Error("sign-in after the failure:", err)
 		}
 	}
@@ -291,11 +343,12 @@ func (c *crowd) settle(t *testing.T, comes, goes *passage, arrived, lossy bool) 
 	<-goes.done
 	leaver := func() *tokencache.Partition { return c.cold.Partition(goes.user.ticket.Key()) }
 	if goes.err != nil || lossy {
-		if err := leaver().SignOut(ctx, c.server); err != nil {
+		again := func() error { return leaver().SignOut(ctx, c.server) }
+		if err := patiently(ctx, again); err != nil {
 			t.Error("sign-out after the failure:", err)
 		}
 	}
-	if err := leaver().Check(ctx); !errors.Is(err, tokencache.ErrNoTokens) {
+	if err := patiently(ctx, func() error { return leaver().Check(ctx) }); !errors.Is(err, tokencache.ErrNoTokens) {
 		t.Errorf("after the sign-out the tokens are still there: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ func TestRedis(t *testing.T) {
 		{name: "cut", start: proxied(recommended, testserver.Fault{Cut: true}), lasts: long},
 		{name: "slow, 100 ms each way", start: slow(100 * time.Millisecond), lasts: brief},
 		{name: "slow, 400 ms each way", start: slow(400 * time.Millisecond), lasts: brief},
-		{name: "connections half open", start: proxied(recommended, testserver.Fault{HalfOpen: true})},
+		{name: "connections half open", start: proxied(pooled(recommended), testserver.Fault{HalfOpen: true})},
 		{name: "all replies lost", start: proxied(recommended, testserver.Fault{DropReplies: true}), lasts: brief},
 		{name: "memory full", start: full, lasts: brief},
 		{name: "read-only replica", start: readOnly, lasts: brief},
@@ -38,11 +38,42 @@ func TestRedis(t *testing.T) {
 		{name: "slots moved (Cluster)", start: resharded},
 		{name: "hung, go-redis's defaults", start: hung(defaults), lasts: long},
 		{name: "cut, go-redis's defaults", start: proxied(defaults, testserver.Fault{Cut: true}), lasts: long},
-		{name: "half open, go-redis's defaults", start: proxied(defaults, testserver.Fault{HalfOpen: true})},
+		{name: "half open, go-redis's defaults", start: proxied(pooled(defaults), testserver.Fault{HalfOpen: true})},
 	})
 }
 
 type optionsFunc func() *redis.UniversalOptions
+
+// pooled has a pool full of connections that are idle, as a machine has after a
+// busy moment.
+func pooled(options optionsFunc) optionsFunc {
+	return func() *redis.UniversalOptions {
+		o := options()
+		o.PoolSize = pooledConns
+		return o
+	}
+}
+
+const pooledConns = 100
+
+// fill makes as many connections as a pooled client may have.
+func fill(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	single, ok := client.(*redis.Client)
+	if !ok || single.Options().PoolSize != pooledConns {
+		return
+	}
+	var all []*redis.Conn
+	for range pooledConns {
+		all = append(all, single.Conn())
+		if err := all[len(all)-1].Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, conn := range all { // at the end, or one would do
+		_ = conn.Close()
+	}
+}
 
 // connect makes providers whose clients have the options, as completed.
 func connect(options optionsFunc, complete func(*redis.UniversalOptions)) func(*testing.T) tokencache.Provider {
@@ -52,6 +83,7 @@ func connect(options optionsFunc, complete func(*redis.UniversalOptions)) func(*
 		complete(o)
 		client := redis.NewUniversalClient(o)
 		t.Cleanup(func() { _ = client.Close() })
+		fill(t, client)
 		p, err := redisprovider.New(client, &redisprovider.Options{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
@@ -119,8 +151,8 @@ func readOnly(t *testing.T) *site {
 	client := admin(t, server.Addr())
 	return &site{
 		connect: connect(redisprovider.RecommendedOptions, to(server.Addr())),
-		fail:    func(ctx context.Context) error { return client.SlaveOf(ctx, "127.0.0.1", "1").Err() },
-		heal:    func(ctx context.Context) error { return client.SlaveOf(ctx, "NO", "ONE").Err() },
+		fail:    func(ctx context.Context) error { return client.ReplicaOf(ctx, "127.0.0.1", "1").Err() },
+		heal:    func(ctx context.Context) error { return client.ReplicaOf(ctx, "NO", "ONE").Err() },
 	}
 }
 
@@ -132,7 +164,7 @@ func full(t *testing.T) *site {
 	stop := func() {}
 	t.Cleanup(func() { stop(); filling.Wait() })
 	keys := 0
-	fill := func(ctx context.Context, size int) error {
+	stuff := func(ctx context.Context, size int) error {
 		for {
 			keys++
 			if err := client.Set(ctx, fmt.Sprint("other:", keys), strings.Repeat("x", size), 0).Err(); err != nil {
@@ -144,14 +176,14 @@ func full(t *testing.T) *site {
 		connect: connect(redisprovider.RecommendedOptions, to(server.Addr())),
 		fail: func(ctx context.Context) error {
 			for _, size := range []int{64 << 10, 1 << 10, 10} {
-				if err := fill(ctx, size); !redis.HasErrorPrefix(err, "OOM") {
+				if err := stuff(ctx, size); !redis.HasErrorPrefix(err, "OOM") {
 					return err
 				}
 			}
 			ctx, stop = context.WithCancel(ctx)
 			filling.Go(func() {
 				for ctx.Err() == nil {
-					_ = fill(ctx, 10)
+					_ = stuff(ctx, 10)
 					wait(ctx, 2*time.Millisecond)
 				}
 			})

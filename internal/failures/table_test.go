@@ -41,7 +41,7 @@ func (x *table) print(t *testing.T) {
 	defer x.mu.Unlock()
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "failure\tvalid copy\tread\trefresh\tsign-in\tsign-out\trecovered\tlost\treused\tmost frequent error")
+	_, _ = fmt.Fprintln(w, "failure\tvalid copy\tread\trefresh\tsign-in\tsign-out\trecovered\tlost\treused\tmost frequent error")
 	last := -1
 	for i := range x.rows {
 		last = max(last, i)
@@ -52,7 +52,7 @@ func (x *table) print(t *testing.T) {
 			continue
 		}
 		s := r.seen
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.failure,
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.failure,
 			s.cell(hit), s.cell(read), s.cell(refresh, forced), s.cell(signIn), s.cell(signOut),
 			millis(r.recovered), r.lost, r.reused, s.often())
 	}

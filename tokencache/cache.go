@@ -24,7 +24,7 @@ type Cache struct {
 	store store
 	l1    *l1
 
-	loads    singleflight.Group // one load of a partition at a time
+	loads    loads
 	flights  singleflight.Group // one refresh for the same request at a time
 	locks    keyedLocks         // one spender of a partition's refresh token
 	refusals *refusals
@@ -74,7 +74,10 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	}
 	c.names = namer{key: keys.Names, ns: ns}
 	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
-	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess), inProcess: caps.InProcess}
+	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess), punctual: caps.InProcess || caps.Punctual}
+	// Another AEAD may ask a server of its own, for as long as it likes.
+	_, local := keys.Seal.(*KeyRing)
+	c.loads.here = caps.Punctual && (local || keys.Seal == nil)
 	if !c.hooks.persist { // what one user's hook fails with must not refuse the others
 		c.store.calls.breaker = newBreaker(c.tellOutage)
 	}

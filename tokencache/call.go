@@ -14,13 +14,13 @@ import (
 // also ends calls of a driver that does not look at its context.
 type caller struct {
 	timeout time.Duration
-	// inProcess calls are not left alone at the deadline: nothing but a bug or
-	// a busy processor makes them late, and a goroutine for each costs more than
-	// the call.
-	inProcess bool
-	breaker   *breaker
-	deaf      atomic.Int64 // calls that were left alone and still run
-	tried     atomic.Int64 // when one more was made than there should be, in nanoseconds since 1970
+	// punctual calls are not left alone at the deadline: nothing but a bug or a
+	// busy processor makes them late, and a goroutine for each costs more than
+	// some calls.
+	punctual bool
+	breaker  *breaker
+	deaf     atomic.Int64 // calls that were left alone and still run
+	tried    atomic.Int64 // when one more was made than there should be, in nanoseconds since 1970
 }
 
 // maxDeaf bounds the calls that go on after their deadline. Beyond it one is made
@@ -73,7 +73,7 @@ func callOr[T any](
 	defer func() { report(outcome) }()
 	own, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	if c.inProcess {
+	if c.punctual {
 		answer, err = f(own)
 	} else {
 		answer, err = bounded(own, c, f, late)

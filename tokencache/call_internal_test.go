@@ -108,7 +108,7 @@ func TestBreakerCounts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []bool
-		c := &caller{timeout: time.Second, inProcess: true, breaker: newBreaker(func(down bool) { told = append(told, down) })}
+		c := &caller{timeout: time.Second, punctual: true, breaker: newBreaker(func(down bool) { told = append(told, down) })}
 		ask := func(answer error) error {
 			return c.do(t.Context(), "save", func(context.Context) error { return answer })
 		}

@@ -12,6 +12,12 @@ type Capabilities struct {
 	// InProcess promises that the bytes never leave this process, so that a
 	// [Cache] needs no keys to protect them.
 	InProcess bool
+	// Punctual promises that every call ends when the deadline of its context has
+	// passed, or within moments of it, whatever the backend does. What is
+	// InProcess promises it as well. Other calls a [Cache] makes in a goroutine
+	// each, which it leaves alone when it is late; to hand over to that and back
+	// takes as long as a near backend's answer.
+	Punctual bool
 	// Leaser locks one partition across machines. Without it, two machines may
 	// spend one refresh token at the same moment; servers that rotate refresh
 	// tokens then sign the user out.

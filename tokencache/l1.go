@@ -26,7 +26,8 @@ type l1 struct {
 	mu     sync.Mutex       // guards byName; never held while calling the cache
 	byName map[string]named // of what is cached, by partition name: watchers know names only
 
-	missed atomic.Uint64 // how often changes may have been missed
+	putting atomic.Int32  // how many put something at this moment
+	missed  atomic.Uint64 // how often changes may have been missed
 
 	saving sync.Map // Version → struct{}: saves of this cache that are under way
 }
@@ -51,6 +52,7 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 	var err error
 	l.cache, err = otter.New(&otter.Options[keyID, *state]{
 		MaximumWeight: maxBytes,
+		Executor:      l.upkeep,
 		Weigher:       func(_ keyID, st *state) uint32 { return uint32(st.snap.size() + l1Overhead) }, // #nosec G115 -- at most 1 MiB
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[keyID, *state]) time.Duration {
 			return e.Value.life(maxAge)
@@ -60,6 +62,17 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 		},
 	})
 	return l, err
+}
+
+// upkeep runs what the cache has to do after puts and hits. Whoever puts does it:
+// that is short, and to wake a goroutine for it takes as long as a near backend's
+// answer. A hit is shorter still.
+func (l *l1) upkeep(run func()) {
+	if l.putting.Load() > 0 {
+		run()
+		return
+	}
+	go run()
 }
 
 func (l *l1) close() { l.cache.StopAllGoroutines() }
@@ -129,7 +142,9 @@ func (l *l1) put(id keyID, st *state) {
 	l.mu.Lock()
 	l.byName[st.name.Partition] = named{id, st}
 	l.mu.Unlock()
+	l.putting.Add(1)
 	l.cache.Set(id, st)
+	l.putting.Add(-1)
 }
 
 // drop removes the partition of that name and overtakes whoever is about to

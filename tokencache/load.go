@@ -80,24 +80,18 @@ type loaded struct {
 // answered with what was out of date when they asked.
 func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 	for attempt := 0; ; attempt++ {
-		result := p.cache.loads.DoChan(name.Partition, func() (any, error) {
+		l, err := p.cache.loads.do(ctx, name.Partition, func() (loaded, error) {
 			return p.read(context.WithoutCancel(ctx), name)
 		})
-		select {
-		case r := <-result:
-			l := r.Val.(loaded) // put there by read
-			if l.panicked != nil {
-				panic(l.panicked)
-			}
-			if r.Err != nil {
-				return nil, r.Err
-			}
-			if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
-				p.remember(l)
-				return l.state, nil
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if l.panicked != nil {
+			panic(l.panicked)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
+			p.remember(l)
+			return l.state, nil
 		}
 	}
 }

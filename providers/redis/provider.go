@@ -13,7 +13,7 @@ import (
 
 // Provider keeps records in Redis. It is safe for concurrent use. It offers every
 // capability of [tokencache.Capabilities] but InProcess and Sweeper: Redis drops
-// what has expired by itself.
+// what has expired by itself. It is Punctual if its client is.
 type Provider struct {
 	client  redis.UniversalClient
 	prefix  string
@@ -102,7 +102,7 @@ func (p *Provider) Close(ctx context.Context) error {
 
 // Capabilities returns those that [Provider] names. See [tokencache.Provider].
 func (p *Provider) Capabilities() tokencache.Capabilities {
-	return tokencache.Capabilities{Leaser: p, Toucher: p, Owners: p, Watcher: p, Pinger: p}
+	return tokencache.Capabilities{Punctual: p.punctual, Leaser: p, Toucher: p, Owners: p, Watcher: p, Pinger: p}
 }
 
 // Ping asks the server whether it is there: of a Cluster, one of its nodes. See

@@ -55,6 +55,9 @@ func TestWarning(t *testing.T) {
 		for range 3 {
 			must(t, p.Ping(t.Context()))
 		}
+		if got := p.Capabilities().Punctual; got != timeouts {
+			t.Errorf("with ContextTimeoutEnabled %v: Punctual is %v", timeouts, got)
+		}
 		if got := log.count("ContextTimeoutEnabled"); got != want {
 			t.Errorf("with ContextTimeoutEnabled %v: %d warnings", timeouts, got)
 		}

@@ -12,6 +12,7 @@ import (
 // [tokencache.Provider].
 func (f *Faults) Capabilities() tokencache.Capabilities {
 	c := f.provider.Capabilities()
+	c.Punctual = false // HangDeaf is not
 	if c.Leaser != nil {
 		c.Leaser = faultyLeaser{f, c.Leaser}
 	}

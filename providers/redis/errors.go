@@ -109,10 +109,12 @@ func isTimeout(err error) bool {
 		errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// neverSent tells whether the command cannot have reached the server.
-func neverSent(err error) bool {
+// notDone tells whether the server cannot have carried out a command that was
+// sent once at most: it has refused it, or was not reached.
+func notDone(err error) bool {
+	var reply redis.Error
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" ||
+	return errors.As(err, &reply) || errors.As(err, &op) && op.Op == "dial" ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed)
 }
 

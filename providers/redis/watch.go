@@ -49,6 +49,8 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 	return errors.New("redis: the provider is closed")
 }
 
+var errOutOfStep = errors.New("redis: a message came in pieces, and is lost")
+
 // listen tells changes until the connection fails, and whether it was heard of
 // any.
 func (p *Provider) listen(ctx context.Context, notify func(tokencache.Change)) (heard bool, err error) {
@@ -82,6 +84,12 @@ func (p *Provider) listen(ctx context.Context, notify func(tokencache.Change)) (
 		case *redis.Message:
 			if c, ok := decodeChange(m.Payload); ok {
 				notify(c)
+			}
+		case *redis.Pong:
+			// A read that timed out within a message leaves the rest of it, which
+			// the driver takes for such an answer.
+			if m.Payload != "" && m.Payload != "PONG" {
+				return heard, errOutOfStep
 			}
 		}
 	}

@@ -105,7 +105,8 @@ func checkPool(ctx context.Context, c *redis.Client) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, 2*idleTimeout)
 				defer cancel()
-				if isTimeout(c.Ping(ctx).Err()) {
+				// Sent again, it would make a connection in place of the dead one.
+				if isTimeout(c.Process(ctx, unrepeated{redis.NewCmd(ctx, "ping")})) {
 					dead.Store(true)
 				}
 			})

@@ -41,6 +41,7 @@ var replies = []struct{ code, text string }{
 	{"ERR Protocol error: unauthenticated", "the server wants a password (NOAUTH)"}, // to a large command
 	{"WRONGPASS", "the server refuses the user name or the password (WRONGPASS)"},
 	{"NOPERM", "the server's access list forbids this (NOPERM): see the package comment for what is needed"},
+	{"ERR The user executing the script", "the server's access list forbids this (NOPERM): see the package comment for what is needed"}, // in a script
 	{"WRONGTYPE", "a key holds something else (WRONGTYPE): another application writes under this prefix; give each its own"},
 	{"MISCONF", "the server cannot save to its disk and refuses to write (MISCONF)"},
 	{"NOREPLICAS", "the server has too few replicas and refuses to write (NOREPLICAS)"},

@@ -37,9 +37,10 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 		if watching.Err() != nil {
 			break
 		}
+		err = p.answered(err)
 		if !failed {
 			failed = true
-			p.log.Warn("coatcheck: changes of other machines are not heard of until there is a connection again", "error", mapped(err))
+			p.log.Warn("coatcheck: changes of other machines are not heard of until there is a connection again", "error", err)
 		}
 		sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
 	}

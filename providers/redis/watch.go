@@ -25,7 +25,8 @@ const (
 // [tokencache.Watcher]. Missed follows each subscription, the first and those
 // after a lost connection, which are made without end; a link that went dead
 // without a word is noticed within 2 s. What expires or is evicted is not told.
-// Watch also ends, with an error, when the provider is closed.
+// Watch also ends, with an error, when the provider is closed. With a client that
+// does not look at contexts it ends some seconds later while a server hangs.
 func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()

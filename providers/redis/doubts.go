@@ -92,12 +92,14 @@ func (p *Provider) resolve(ctx context.Context) {
 			return
 		}
 		for _, one := range try {
-			if !p.giveBack(ctx, one) {
-				p.doubts.prolong(time.Now())
-				wait = releaseFailed
-				break
-			}
 			wait = 0
+			if p.giveBack(ctx, one) {
+				continue
+			}
+			p.doubts.prolong(time.Now())
+			if !sleep(ctx, releaseFailed) { // and on with the next: a Cluster has other servers
+				return
+			}
 		}
 		if !sleep(ctx, wait) {
 			return

@@ -41,6 +41,7 @@ var replies = []struct{ code, text string }{
 	{"ERR Protocol error: unauthenticated", "the server wants a password (NOAUTH)"}, // to a large command
 	{"WRONGPASS", "the server refuses the user name or the password (WRONGPASS)"},
 	{"NOPERM", "the server's access list forbids this (NOPERM): see the package comment for what is needed"},
+	{"ERR The user executing the script", "the server's access list forbids this (NOPERM): see the package comment for what is needed"}, // in a script
 	{"WRONGTYPE", "a key holds something else (WRONGTYPE): another application writes under this prefix; give each its own"},
 	{"MISCONF", "the server cannot save to its disk and refuses to write (MISCONF)"},
 	{"NOREPLICAS", "the server has too few replicas and refuses to write (NOREPLICAS)"},
@@ -109,10 +110,12 @@ func isTimeout(err error) bool {
 		errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// neverSent tells whether the command cannot have reached the server.
-func neverSent(err error) bool {
+// notDone tells whether the server cannot have carried out a command that was
+// sent once at most: it has refused it, or was not reached.
+func notDone(err error) bool {
+	var reply redis.Error
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" ||
+	return errors.As(err, &reply) || errors.As(err, &op) && op.Op == "dial" ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed)
 }
 

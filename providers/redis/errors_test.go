@@ -336,5 +336,31 @@ func TestForeignValues(t *testing.T) {
 		if _, err := p.Load(ctx, n); !errors.Is(err, tokencache.ErrNotFound) {
 			t.Errorf("a save that failed has left something: %v", err)
 		}
+
+		n = newName()
+		r := record("x")
+		must(t, p.Save(ctx, n, r, tokencache.Condition{}))
+		must(t, c.Del(ctx, "coatcheck:{"+n.Owner+"}:i").Err())
+		put("coatcheck:{" + n.Owner + "}:i")
+		if err := p.Touch(ctx, n, r.Version, time.Now().Add(24*time.Hour)); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+			t.Errorf("touch beside %s for an index: %v", name, err)
+		}
+		if life := c.PTTL(ctx, "coatcheck:{"+n.Owner+"}:r:"+n.Partition).Val(); life > time.Hour {
+			t.Errorf("a touch that failed has left a life of %v", life)
+		}
+	}
+}
+
+// A user who may not use the channel saves nothing, rather than that nobody hears
+// of. Users who are not given channels have none.
+func TestChannelForbidden(t *testing.T) {
+	s := testserver.NewRedis(t, "user app on nopass ~* +@all resetchannels")
+	c := connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.Username, o.Password = "app", "any" })
+	p, n := newProvider(t, c, nil), newName()
+	if err := p.Save(t.Context(), n, record("x"), tokencache.Condition{}); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		t.Errorf("save: %v", err)
+	}
+	if _, err := p.Load(t.Context(), n); !errors.Is(err, tokencache.ErrNotFound) {
+		t.Errorf("a save that failed has left something: %v", err)
 	}
 }

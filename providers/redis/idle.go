@@ -35,10 +35,16 @@ const (
 )
 
 // answered is mapped for what a call came back with. One that had no answer in
-// time is a reason to check the idle connections.
+// time is a reason to check the idle connections, and one that had none at all to
+// look who has the slots of a Cluster: its client does so once a minute, or when a
+// node tells it, and one that is gone tells nothing.
 func (p *Provider) answered(err error) error {
 	if isTimeout(err) {
 		p.suspect()
+	}
+	var reply redis.Error
+	if c, ok := p.client.(*redis.ClusterClient); ok && err != nil && !errors.As(err, &reply) && !errors.Is(err, context.Canceled) {
+		c.ReloadState(p.life) // in the background, at most five times a second
 	}
 	return mapped(err)
 }
@@ -105,7 +111,8 @@ func checkPool(ctx context.Context, c *redis.Client) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, 2*idleTimeout)
 				defer cancel()
-				if isTimeout(c.Ping(ctx).Err()) {
+				// Sent again, it would make a connection in place of the dead one.
+				if isTimeout(c.Process(ctx, unrepeated{redis.NewCmd(ctx, "ping")})) {
 					dead.Store(true)
 				}
 			})

@@ -2,6 +2,8 @@ package redis_test
 
 import (
 	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +69,44 @@ func fillPool(t *testing.T, client *redis.Client, conns int) {
 	}
 	for _, conn := range all { // at the end, or one would do
 		must(t, conn.Close())
+	}
+}
+
+// A server that hangs gets no new connections from the check.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	const conns = 30
+	s := testserver.NewRedis(t)
+	client := connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.PoolSize, o.MaxRetries = 2*conns, 3 })
+	var dials dials
+	client.(*redis.Client).AddHook(&dials)
+	fillPool(t, client.(*redis.Client), conns)
+	p := newProvider(t, client, nil)
+	must(t, s.Pause())
+	ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+	defer cancel()
+	before := dials.n.Load()
+	if p.Ping(ctx) == nil {
+		t.Fatal("a server that hangs answers")
+	}
+	eventually(t, 5*time.Second, "the idle connections were checked", func() bool {
+		return client.PoolStats().TotalConns == 0
+	})
+	time.Sleep(500 * time.Millisecond)
+	if made := dials.n.Load() - before; made > 5 {
+		t.Errorf("%d new connections", made)
+	}
+}
+
+// dials counts connections.
+type dials struct {
+	door
+	n atomic.Int64
+}
+
+func (d *dials) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d.n.Add(1)
+		return next(ctx, network, addr)
 	}
 }

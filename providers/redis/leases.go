@@ -15,18 +15,19 @@ type lease struct {
 	holder string
 }
 
-// Acquire takes the lease, without waiting. See [tokencache.Leaser]. If the
-// server does not answer, it may have granted the lease all the same; it is then
-// given back in the background, or everyone else would wait until it runs out.
+// Acquire takes the lease, without waiting. See [tokencache.Leaser]. It is asked
+// for once. If the server does not answer, it may have granted the lease all the
+// same; it is then given back in the background, or everyone else would wait until
+// it runs out.
 func (p *Provider) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (tokencache.Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	l := &lease{p: p, key: p.keysOf(n).lease, holder: rand.Text()}
-	answer, err := p.run(ctx, acquireScript, []string{l.key}, l.holder, milliseconds(ttl))
+	answer, err := p.runOnce(ctx, acquireScript, []string{l.key}, l.holder, milliseconds(ttl))
 	switch {
 	case err != nil:
-		if !neverSent(err) {
+		if !notDone(err) {
 			p.doubt(l, ttl)
 		}
 		return nil, err

@@ -3,8 +3,13 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -45,6 +50,50 @@ func TestLeaseInDoubt(t *testing.T) {
 			must(t, lease.Renew(t.Context(), 10*time.Second))
 		})
 	}
+}
+
+// A server that goes away with the reply may have granted the lease before, though
+// it cannot be reached any more.
+func TestLeaseInDoubtOfServerThatLeft(t *testing.T) {
+	t.Parallel()
+	s := testserver.NewRedis(t)
+	proxy := testserver.NewProxy(t, s.Addr())
+	client := connect(t, proxy.Addr())
+	var door door
+	client.(*redis.Client).AddHook(&door)
+	here, there, n := newProvider(t, client, nil), onServer(t, s.Addr()), newName()
+	must(t, here.Ping(t.Context()))
+	_, err := there.Acquire(t.Context(), newName(), time.Second) // the server knows the script from now on
+	must(t, err)
+	door.shut.Store(true)
+	proxy.Set(testserver.Fault{DropReplies: true})
+	if _, err := here.Acquire(t.Context(), n, 10*time.Second); err == nil {
+		t.Fatal("a lease without a reply")
+	}
+	proxy.Heal()
+	door.shut.Store(false)
+	eventually(t, 3*time.Second, "the lease is free", func() bool {
+		_, err := there.Acquire(t.Context(), n, 10*time.Second)
+		return err == nil
+	})
+}
+
+// door refuses new connections while it is shut.
+type door struct{ shut atomic.Bool }
+
+func (d *door) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if d.shut.Load() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		return next(ctx, network, addr)
+	}
+}
+
+func (d *door) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (d *door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 func TestLeaseNotAsked(t *testing.T) {

@@ -19,6 +19,8 @@ func (p *Provider) SetMark(ctx context.Context, owner string, mark tokencache.Ve
 
 // List reads the owner's index. See [tokencache.OwnerIndex].
 func (p *Provider) List(ctx context.Context, owner string) ([]tokencache.Name, error) {
+	stop := p.overdue(ctx)
+	defer stop()
 	members, err := listScript.Run(ctx, p.client, []string{p.ownerKeys(owner).index}).StringSlice()
 	if err != nil {
 		return nil, p.answered(err)

@@ -81,8 +81,9 @@ func check(client redis.UniversalClient) (contextTimeouts bool, err error) {
 	return true, nil // another implementation: it is not known what it does
 }
 
-// Close ends every Watch and the provider's other work in the background, and
-// waits for it until ctx ends. The client stays open. Closing again does nothing.
+// Close ends every Watch and the provider's own work in the background, and waits
+// for that work until ctx ends, but not for the Watches. The client stays open.
+// Closing again does nothing.
 func (p *Provider) Close(ctx context.Context) error {
 	p.doubts.close()
 	p.idle.close()

@@ -43,7 +43,8 @@ func (p *Provider) run(ctx context.Context, s *redis.Script, keys []string, args
 }
 
 // runOnce is run for what has no condition: run again, it would undo what others
-// have done after the first time. If the reply is lost, its caller finds out.
+// have done after the first time. And for what must be known not to have been sent
+// when a connection is refused. If the reply is lost, its caller finds out.
 func (p *Provider) runOnce(ctx context.Context, s *redis.Script, keys []string, args ...any) (int, error) {
 	return p.runBy(ctx, once{p.client}, s, keys, args)
 }

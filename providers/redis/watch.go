@@ -25,7 +25,8 @@ const (
 // [tokencache.Watcher]. Missed follows each subscription, the first and those
 // after a lost connection, which are made without end; a link that went dead
 // without a word is noticed within 2 s. What expires or is evicted is not told.
-// Watch also ends, with an error, when the provider is closed.
+// Watch also ends, with an error, when the provider is closed. With a client that
+// does not look at contexts it ends some seconds later while a server hangs.
 func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -37,9 +38,10 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 		if watching.Err() != nil {
 			break
 		}
+		err = p.answered(err)
 		if !failed {
 			failed = true
-			p.log.Warn("coatcheck: changes of other machines are not heard of until there is a connection again", "error", mapped(err))
+			p.log.Warn("coatcheck: changes of other machines are not heard of until there is a connection again", "error", err)
 		}
 		sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
 	}
@@ -48,6 +50,8 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 	}
 	return errors.New("redis: the provider is closed")
 }
+
+var errOutOfStep = errors.New("redis: a message came in pieces, and is lost")
 
 // listen tells changes until the connection fails, and whether it was heard of
 // any.
@@ -82,6 +86,12 @@ func (p *Provider) listen(ctx context.Context, notify func(tokencache.Change)) (
 		case *redis.Message:
 			if c, ok := decodeChange(m.Payload); ok {
 				notify(c)
+			}
+		case *redis.Pong:
+			// A read that timed out within a message leaves the rest of it, which
+			// the driver takes for such an answer.
+			if m.Payload != "" && m.Payload != "PONG" {
+				return heard, errOutOfStep
 			}
 		}
 	}

@@ -1,8 +1,13 @@
 package redis_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,4 +145,78 @@ func TestWatchForeignMessages(t *testing.T) {
 	case <-time.After(time.Second):
 		t.Fatal("no change")
 	}
+}
+
+// A message that stops in the middle, for longer than Watch waits, is lost: the
+// driver has read a part of it. That is told.
+func TestWatchMessageInPieces(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []int{2, 3} {
+		for _, head := range []int{1, 2, 3, 4} { // lines of the message that come in time
+			t.Run(fmt.Sprintf("RESP%d, %d lines", protocol, head), func(t *testing.T) {
+				t.Parallel()
+				s := testserver.NewRedis(t)
+				client := connect(t, s.Addr(), func(o *redis.UniversalOptions) { o.Protocol = protocol })
+				client.(*redis.Client).AddHook(stutter(head))
+				changes := watch(t, newProvider(t, client, nil))
+				next(t, changes, time.Second, true)
+				must(t, onServer(t, s.Addr()).Save(t.Context(), newName(), record("in pieces"), tokencache.Condition{}))
+				next(t, changes, 4*time.Second, true)
+			})
+		}
+	}
+}
+
+// stutter pauses once within a message, after that many of its lines.
+type stutter int
+
+func (lines stutter) DialHook(next redis.DialHook) redis.DialHook {
+	var once atomic.Bool
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		return &stutterer{Conn: conn, lines: int(lines), once: &once}, err
+	}
+}
+
+func (lines stutter) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (lines stutter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+type stutterer struct {
+	net.Conn
+	lines int
+	once  *atomic.Bool
+	rest  []byte
+	goOn  time.Time
+
+	deadline time.Time
+}
+
+func (c *stutterer) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *stutterer) Read(b []byte) (int, error) {
+	if len(c.rest) > 0 {
+		time.Sleep(time.Until(c.goOn))
+		if !c.deadline.IsZero() && c.deadline.Before(time.Now()) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		n := copy(b, c.rest)
+		c.rest = c.rest[n:]
+		return n, nil
+	}
+	n, err := c.Conn.Read(b)
+	if !bytes.Contains(b[:n], []byte("message")) || !c.once.CompareAndSwap(false, true) {
+		return n, err
+	}
+	head := 0
+	for range c.lines {
+		head += bytes.IndexByte(b[head:n], '\n') + 1
+	}
+	c.rest, c.goOn = bytes.Clone(b[head:n]), time.Now().Add(1100*time.Millisecond)
+	return head, nil
 }

@@ -1,4 +1,4 @@
--- Takes a lease. Its holder may ask again: the first reply may have been lost.
+-- Takes a lease. Its holder may ask again.
 --
 -- KEYS  lease
 -- ARGV  1 the holder's random value, 2 the life in milliseconds

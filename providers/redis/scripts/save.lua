@@ -25,6 +25,9 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Nobody hears of it before the script has ended. An access list without the channel,
+-- as it is where nothing else is said, refuses the save here.
+redis.call('PUBLISH', ARGV[6], ARGV[7])
 -- When the memory is full, the first write of a script is refused if it needs
 -- more, and nothing after it. So a record begins with the write that needs some,
 -- and a tombstone with one that does not: users can still sign out.
@@ -48,5 +51,4 @@ elseif life < 0 then
 else
   redis.call('SET', KEYS[1], value, 'PX', life)
 end
-redis.call('PUBLISH', ARGV[6], ARGV[7])
 return 0

@@ -13,6 +13,8 @@ if head ~= ARGV[1] then return 1 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- As in a save. Before everything else, as an index that is none fails here.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 -- No write before SETRANGE needs memory, so that it works when there is none.
 if life == 0 then
   redis.call('ZREM', KEYS[2], ARGV[4])
@@ -24,8 +26,6 @@ else
     redis.call('ZADD', KEYS[2], life < 0 and '+inf' or now + life, ARGV[4])
   end
 end
--- As after a save.
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 if last == 'inf' then
   redis.call('PERSIST', KEYS[2])

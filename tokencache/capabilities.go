@@ -15,7 +15,7 @@ type Capabilities struct {
 	// Punctual promises that every call ends when the deadline of its context has
 	// passed, or within moments of it, whatever the backend does. What is
 	// InProcess promises it as well. Other calls a [Cache] makes in a goroutine
-	// each, which it leaves alone when it is late; to hand over to that and back
+	// each, which it leaves alone when it is late; to start that and wait for it
 	// takes as long as a near backend's answer.
 	Punctual bool
 	// Leaser locks one partition across machines. Without it, two machines may

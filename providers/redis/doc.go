@@ -50,8 +50,19 @@
 //	+pexpire +pexpireat +persist +zadd +zrem +zremrangebyscore +zrangebyscore
 //	+zrevrange +time +eval +evalsha +publish +subscribe +ping
 //
-// for [Provider.Doctor] also +info +client|info, and on a Cluster what its client
-// asks for, +cluster|slots.
+// for [Provider.Doctor] also +info +client|info, for a database other than 0
+// +select, and on a Cluster what its client asks for, +cluster|slots. With another
+// Options.Prefix, the patterns of the keys and the channel begin with that.
+//
+// # Sharing a server
+//
+// Each application has an Options.Prefix of its own. A database of its own is no
+// substitute: a channel is heard in all databases. A server that is a cache for
+// others, with an eviction policy, is no place for tokens.
+//
+// # The end
+//
+// Close the Cache first, then the provider, then the client.
 //
 // # The client's log
 //

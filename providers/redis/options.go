@@ -14,7 +14,8 @@ import (
 type Options struct {
 	// Prefix begins the name of every key and of the channel that tells of
 	// changes. It is at most 64 characters long and has no braces, spaces or
-	// control characters in it. Applications that share a server need one each.
+	// control characters in it. Applications that share a server need one each,
+	// also in databases of their own. All machines of one have the same.
 	// Defaults to "coatcheck:".
 	Prefix string
 	// Log gets what an operator should know and no caller can be told: a client
@@ -59,8 +60,20 @@ func (o *Options) withDefaults() (Options, error) {
 //	o.Addrs = []string{"127.0.0.1:6379"}
 //	client := redis.NewUniversalClient(o)
 //
-// For a primary behind Sentinel, Addrs are the sentinels and MasterName is set;
-// for a Cluster, Addrs are some of its nodes and IsClusterMode is true.
+// With an access list and TLS, it also has
+//
+//	o.Username, o.Password = "app", password
+//	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+//
+// For a primary behind Sentinel, Addrs are the sentinels and MasterName is set; the
+// sentinels have SentinelUsername and SentinelPassword of their own. For a Cluster,
+// Addrs are some of its nodes and IsClusterMode is true:
+//
+//	o.Addrs, o.MasterName = []string{"sentinel1:26379", "sentinel2:26379"}, "primary"
+//	o.Addrs, o.IsClusterMode = []string{"node1:6379", "node2:6379"}, true
+//
+// TLSConfig is for all of these connections: certificates must have the names or
+// addresses that sentinels and nodes announce.
 func RecommendedOptions() *redis.UniversalOptions {
 	return &redis.UniversalOptions{
 		ContextTimeoutEnabled: true,

@@ -2,10 +2,53 @@ package tokencache
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sony/gobreaker/v2"
 )
+
+// breakers are one for what reads and one for what writes: a store that is full or
+// read-only still answers loads.
+type breakers struct{ reads, writes *breaker }
+
+// newBreakers has changed told when the first of them turns down, and when both
+// are up again.
+func newBreakers(changed func(down bool)) breakers {
+	var mu sync.Mutex
+	var down [2]bool
+	var told bool
+	of := func(i int) *breaker {
+		return newBreaker(func(now bool) {
+			mu.Lock()
+			down[i] = now
+			either := down[0] || down[1]
+			news := either != told
+			told = either
+			mu.Unlock()
+			if news {
+				changed(either)
+			}
+		})
+	}
+	return breakers{reads: of(0), writes: of(1)}
+}
+
+// of returns the breaker of a call, nil if nothing must keep it from being made.
+func (b *breakers) of(op string) *breaker {
+	switch op {
+	case "load", "list":
+		return b.reads
+	case "renew", "touch":
+		// Nobody waits for them. And whoever loses the lease meanwhile loses more: a
+		// provider that only cannot save must not cost it.
+		return nil
+	case "bury", "mark":
+		// Somebody signs out, for which a full store has room.
+		return nil
+	}
+	return b.writes
+}
 
 // breaker spares requests the wait for a provider that keeps failing: after
 // several failures in a row nothing is asked for a moment, and then one call finds

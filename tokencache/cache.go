@@ -79,7 +79,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	_, local := keys.Seal.(*KeyRing)
 	c.loads.here = caps.Punctual && (local || keys.Seal == nil)
 	if !c.hooks.persist { // what one user's hook fails with must not refuse the others
-		c.store.calls.breaker = newBreaker(c.tellOutage)
+		c.store.calls.breakers = newBreakers(c.tellOutage)
 	}
 	c.refusals = newRefusals()
 	c.unsaved.most = unsavedEntries

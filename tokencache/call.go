@@ -18,7 +18,7 @@ type caller struct {
 	// busy processor makes them late, and a goroutine for each costs more than
 	// some calls.
 	punctual bool
-	breaker  *breaker
+	breakers breakers
 	deaf     atomic.Int64 // calls that were left alone and still run
 	tried    atomic.Int64 // when one more was made than there should be, in nanoseconds since 1970
 }
@@ -55,13 +55,7 @@ func call[T any](ctx context.Context, c *caller, op string, f func(context.Conte
 func callOr[T any](
 	ctx context.Context, c *caller, op string, f func(context.Context) (T, error), late func(T),
 ) (answer T, err error) {
-	breaker := c.breaker
-	if op == "renew" {
-		// Nobody waits for it, and whoever loses the lease meanwhile loses more:
-		// a provider that only cannot save must not cost it.
-		breaker = nil
-	}
-	report, refused := breaker.allow()
+	report, refused := c.breakers.of(op).allow()
 	if refused == nil && c.crowded() {
 		report(errCallerLeft)
 		refused = errCallerLeft
@@ -98,6 +92,7 @@ var errNotAsked = errors.New("it keeps failing, and is not asked for a moment")
 var answers = map[string][]error{
 	"load":  {ErrNotFound, ErrTooLarge},
 	"save":  {ErrConflict, ErrRemoved, ErrTooLarge},
+	"bury":  {ErrConflict, ErrRemoved, ErrTooLarge},
 	"lease": {ErrBusy},
 	"renew": {ErrConflict},
 	"touch": {ErrConflict, ErrNotFound},

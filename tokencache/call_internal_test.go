@@ -108,7 +108,7 @@ func TestBreakerCounts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []bool
-		c := &caller{timeout: time.Second, punctual: true, breaker: newBreaker(func(down bool) { told = append(told, down) })}
+		c := &caller{timeout: time.Second, punctual: true, breakers: newBreakers(func(down bool) { told = append(told, down) })}
 		ask := func(answer error) error {
 			return c.do(t.Context(), "save", func(context.Context) error { return answer })
 		}
@@ -177,4 +177,42 @@ func TestAnswers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A store that takes no writes is asked for reads and removals all the same, and
+// the outage of both is one.
+func TestBreakersApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told []bool
+		c := &caller{timeout: time.Second, punctual: true, breakers: newBreakers(func(down bool) { told = append(told, down) })}
+		down := errors.New("full")
+		ask := func(op string, answer error) error {
+			return c.do(t.Context(), op, func(context.Context) error { return answer })
+		}
+		for range 2 * breakerFailures {
+			_ = ask("save", down)
+		}
+		if err := ask("save", nil); !errors.Is(err, errNotAsked) {
+			t.Errorf("a save is asked for while all fail: %v", err)
+		}
+		for _, op := range []string{"load", "list", "bury", "mark", "renew", "touch"} {
+			if err := ask(op, nil); err != nil {
+				t.Errorf("%s, while saves fail: %v", op, err)
+			}
+		}
+		for range 2 * breakerFailures {
+			_ = ask("load", down)
+		}
+		if len(told) != 1 || !told[0] {
+			t.Errorf("told %v of one outage", told)
+		}
+		time.Sleep(2 * breakerRest)
+		if err := ask("load", nil); err != nil || len(told) != 1 {
+			t.Errorf("told %v while saves still fail; load: %v", told, err)
+		}
+		if err := ask("save", nil); err != nil || len(told) != 2 || told[1] {
+			t.Errorf("told %v after both have answered; save: %v", told, err)
+		}
+	})
 }

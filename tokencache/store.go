@@ -131,7 +131,11 @@ func (s *store) load(ctx context.Context, name Name) (*state, error) {
 // save stores the record. The error is ErrConflict, ErrRemoved, ErrTooLarge,
 // ErrUnavailable or the context's; after the last two it may be stored.
 func (s *store) save(ctx context.Context, name Name, r Record, c Condition) error {
-	return s.calls.do(ctx, "save", func(ctx context.Context) error {
+	op := "save"
+	if r.Removed() {
+		op = "bury"
+	}
+	return s.calls.do(ctx, op, func(ctx context.Context) error {
 		return s.provider.Save(ctx, name, r, c)
 	})
 }

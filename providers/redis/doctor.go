@@ -42,7 +42,7 @@ const (
 // there is [Provider.Ping]. The error means that a server did not answer.
 func (p *Provider) Doctor(ctx context.Context) ([]Finding, error) {
 	d := &doctor{}
-	if timeouts, _ := check(p.client); !timeouts {
+	if punctual, known, _ := check(p.client); known && !punctual {
 		d.find("client", "ContextTimeoutEnabled is off, so that calls go on after their deadline.",
 			"Build the client with RecommendedOptions.")
 	}

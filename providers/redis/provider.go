@@ -48,12 +48,12 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	contextTimeouts, err := check(client)
+	punctual, known, err := check(client)
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log, punctual: contextTimeouts}
-	if !contextTimeouts {
+	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log, punctual: punctual}
+	if known && !punctual {
 		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
 			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")
 	}
@@ -62,23 +62,23 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 }
 
 // check refuses clients that cannot keep the contract, and tells whether the
-// client ends calls with their contexts.
-func check(client redis.UniversalClient) (contextTimeouts bool, err error) {
+// client ends calls with their contexts, and whether that is known.
+func check(client redis.UniversalClient) (punctual, known bool, err error) {
 	switch c := client.(type) {
 	case nil:
-		return false, errors.New("redis: a client is required")
+		return false, false, errors.New("redis: a client is required")
 	case *redis.Client:
-		return c.Options().ContextTimeoutEnabled, nil
+		return c.Options().ContextTimeoutEnabled, true, nil
 	case *redis.ClusterClient:
 		o := c.Options()
 		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return false, errors.New("redis: the client reads from replicas: ReadOnly, RouteByLatency and RouteRandomly must be off")
+			return false, true, errors.New("redis: the client reads from replicas: ReadOnly, RouteByLatency and RouteRandomly must be off")
 		}
-		return o.ContextTimeoutEnabled, nil
+		return o.ContextTimeoutEnabled, true, nil
 	case *redis.Ring:
-		return false, errors.New("redis: a Ring loses records when a server leaves it: use a Cluster")
+		return false, true, errors.New("redis: a Ring loses records when a server leaves it: use a Cluster")
 	}
-	return true, nil // another implementation: it is not known what it does
+	return false, false, nil
 }
 
 // Close ends every Watch and the provider's own work in the background, and waits

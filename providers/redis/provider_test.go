@@ -64,6 +64,22 @@ func TestWarning(t *testing.T) {
 	}
 }
 
+// wrapped is a client of which nothing is known.
+type wrapped struct{ redis.UniversalClient }
+
+func TestUnknownClient(t *testing.T) {
+	s := testserver.NewRedis(t)
+	var log journal
+	p := newProvider(t, wrapped{connect(t, s.Addr())}, &redisprovider.Options{Log: log.logger()})
+	must(t, everything(t, p))
+	if p.Capabilities().Punctual || log.count("Timeout") > 0 {
+		t.Errorf("Punctual %v, %d warnings", p.Capabilities().Punctual, log.count("Timeout"))
+	}
+	if got := checks(t, p); len(got) != 1 || got[0] != "client" {
+		t.Errorf("the doctor found %q", got)
+	}
+}
+
 // With go-redis's defaults, which hold a call for seconds, the Cache's deadline
 // holds all the same.
 func TestDefaultsDoNotHold(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -44,15 +45,51 @@ func (c *RedisCluster) MoveSlot(ctx context.Context, slot, from, to int) error {
 	if err != nil {
 		return err
 	}
-	// The new owner first, or for a moment nobody would be.
-	if err := setSlot(ctx, c.Nodes[to], slot, "NODE", owner); err != nil {
-		return err
-	}
-	for i, node := range c.Nodes {
-		if i == to {
-			continue
+	return c.assign(ctx, slot, to, owner)
+}
+
+// assign tells every node who has the slot now, the new owner first, or for a
+// moment nobody would be. Two nodes that have just given each other slots may go on
+// sending clients to one another, when what they heard before comes later: then
+// they are told again, with a new epoch of the owner's.
+func (c *RedisCluster) assign(ctx context.Context, slot, to int, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	return until(ctx, func() error {
+		for i := range c.Nodes {
+			if err := setSlot(ctx, c.Nodes[(to+i)%len(c.Nodes)], slot, "NODE", owner); err != nil {
+				return err
+			}
 		}
-		if err := setSlot(ctx, node, slot, "NODE", owner); err != nil {
+		for range 5 {
+			if err := c.agree(ctx, slot, to); err == nil {
+				return nil
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		_ = c.Nodes[to].admin(func(client *redis.Client) error {
+			return client.Do(ctx, "CLUSTER", "BUMPEPOCH").Err()
+		})
+		return c.agree(ctx, slot, to)
+	})
+}
+
+// agree tells whether every node holds that node to have the slot.
+func (c *RedisCluster) agree(ctx context.Context, slot, to int) error {
+	for _, node := range c.Nodes {
+		err := node.admin(func(client *redis.Client) error {
+			ranges, err := slotsOf(ctx, client)
+			if err != nil {
+				return err
+			}
+			for _, r := range ranges {
+				if r.Start <= slot && slot <= r.End && c.indexOf(r.Nodes[0].Addr) == to {
+					return nil
+				}
+			}
+			return fmt.Errorf("testserver: the nodes do not agree who has slot %d", slot)
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -69,6 +69,12 @@
 // go-redis writes the addresses of servers that it cannot reach to stderr, whatever
 // Options.Log is; redis.SetLogger sends that elsewhere, for the whole process.
 //
+// # Sentinel
+//
+// While Sentinel makes a planned failover, a Watch may stay with the primary that
+// was for some seconds, and hear nothing; copies in memory then live until their
+// maximum age.
+//
 // # Cluster
 //
 // While a slot is being moved, its owners' tokens can be read but not saved,

@@ -20,7 +20,7 @@
 //	coatcheck:changes               channel: version and name of every save
 //
 // Owner and partition are keyed hashes, and what is stored is sealed by the Cache.
-// All keys expire by themselves. A signed-in user costs about 450 bytes and the
+// All keys expire by themselves. A signed-in user costs about 600 bytes and the
 // sealed tokens.
 //
 // # Round trips

@@ -47,7 +47,7 @@ func TestClusterFailover(t *testing.T) {
 		return strings.Contains(replica.ClusterInfo(ctx).Val(), "cluster_state:ok") &&
 			strings.Contains(replica.Info(ctx, "replication").Val(), "role:master")
 	})
-	eventually(t, 20*time.Second, "its records are found", func() bool {
+	eventually(t, 5*time.Second, "its records are found", func() bool {
 		_, err := p.Load(ctx, n)
 		return err == nil
 	})

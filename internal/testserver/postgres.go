@@ -29,7 +29,6 @@ var postgresDefaults = []string{
 	"full_page_writes = on",
 	"jit = off",
 	"log_min_error_statement = panic", // statements have secrets in them
-	"wal_retrieve_retry_interval = 100ms",
 }
 
 // Postgres is a private PostgreSQL server, made by [StartPostgres] or
@@ -66,19 +65,23 @@ func NewPostgres(t testing.TB, config ...string) *Postgres {
 	return forTest(t, func() (*Postgres, error) { return StartPostgres(config...) })
 }
 
-// startPostgres tries other ports when somebody was faster. The empty files are
-// for the data directory.
-func startPostgres(config []string, files ...string) (*Postgres, error) {
+func startPostgres(config []string) (*Postgres, error) {
 	template, err := templateOf()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := template.privateDir()
+	return template.start(config, template.write)
+}
+
+// start starts a server with what fill puts into its directory, and tries other
+// ports when somebody was faster.
+func (t *postgresTemplate) start(config []string, fill func(dir string) error) (*Postgres, error) {
+	dir, err := t.privateDir()
 	if err != nil {
 		return nil, err
 	}
-	s := &Postgres{template: template, dir: dir, config: config}
-	if err = template.write(s.file("data"), files); err == nil {
+	s := &Postgres{template: t, dir: dir, config: config}
+	if err = fill(dir); err == nil {
 		for range portTries {
 			if err = s.configure(); err != nil {
 				break
@@ -296,6 +299,12 @@ func (s *Postgres) wakerEndLocked() error {
 	w := s.waker
 	s.waker = nil
 	return w.end()
+}
+
+func (s *Postgres) up() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upLocked()
 }
 
 func (s *Postgres) upLocked() bool { return s.proc != nil && s.proc.alive() }

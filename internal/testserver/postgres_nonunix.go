@@ -21,6 +21,8 @@ func (p *process) killFamily() error   { return p.kill() }
 func (p *process) pauseFamily() error  { return errors.ErrUnsupported }
 func (p *process) resumeFamily() error { return errors.ErrUnsupported }
 
+func removeSegment(int, int, int) bool { return false }
+
 type waker struct{}
 
 func startWaker(*process) (*waker, error) { return nil, errors.ErrUnsupported }

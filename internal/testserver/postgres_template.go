@@ -12,8 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // postgresUser is the superuser of every server.
@@ -49,10 +51,15 @@ func postgresPrograms() (string, error) {
 
 // newestFirst compares paths that differ in a version: 9.6 is older than 15.
 func newestFirst(a, b string) int {
-	if len(a) != len(b) && !strings.Contains(a+b, ".") {
-		return len(b) - len(a)
+	return slices.Compare(numbersIn(b), numbersIn(a))
+}
+
+func numbersIn(path string) (numbers []int) {
+	for _, digits := range strings.FieldsFunc(path, func(r rune) bool { return r < '0' || r > '9' }) {
+		n, _ := strconv.Atoi(digits) // the largest one if it is too large
+		numbers = append(numbers, n)
 	}
-	return strings.Compare(b, a)
+	return numbers
 }
 
 func isProgram(path string) bool {
@@ -106,7 +113,7 @@ func templateOf() (*postgresTemplate, error) {
 		err = t.read(filepath.Join(dir, "data"))
 	}
 	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
-		return nil, fmt.Errorf("testserver: initdb: %w", err)
+		return nil, fmt.Errorf("testserver: a new data directory: %w", err)
 	}
 	templates.made = t
 	return t, nil
@@ -160,25 +167,42 @@ func (t *postgresTemplate) initialize(dir string) error {
 	if err != nil {
 		return err
 	}
+	return t.run(dir, nil, "initdb", "--pgdata="+data, "--username="+postgresUser, "--pwfile="+secret,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
+}
+
+// copyFrom has pg_basebackup fill the directory "data" from the server at a port,
+// as a standby of that, with the password.
+func (t *postgresTemplate) copyFrom(dir, port string) error {
+	data := filepath.Join(dir, "data")
+	if err := errors.Join(os.Mkdir(data, 0o700), t.account.own(data)); err != nil {
+		return err
+	}
+	return t.run(dir, []string{"PGPASSWORD=" + t.password}, "pg_basebackup", "--pgdata="+data, "--no-sync",
+		"--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-password",
+		"--host="+loopback, "--port="+port, "--username="+postgresUser)
+}
+
+// run waits for the end of a program.
+func (t *postgresTemplate) run(dir string, environment []string, program string, args ...string) error {
 	log, err := createLog(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	proc, err := startCommand(t.command(dir, log, "initdb", "--pgdata="+data, "--username="+postgresUser,
-		"--pwfile="+secret, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"))
+	cmd := t.command(dir, log, program, args...)
+	cmd.Env = append(cmd.Env, environment...)
+	proc, err := startCommand(cmd)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), groupLimit)
-	defer cancel()
 	select {
 	case <-proc.exited:
-	case <-ctx.Done():
-		return errors.Join(explainLog("initdb", "does not end", log.Name(), t.password), proc.killFamily())
+	case <-time.After(groupLimit):
+		return errors.Join(explainLog(program, "does not end", log.Name(), t.password), proc.killFamily())
 	}
 	if !proc.cmd.ProcessState.Success() {
-		return explainLog("initdb", "failed", log.Name(), t.password)
+		return explainLog(program, "failed", log.Name(), t.password)
 	}
 	return nil
 }
@@ -240,19 +264,16 @@ func (t *postgresTemplate) read(data string) error {
 	})
 }
 
-// write makes a new data directory, with some more files that are empty. It
-// belongs to us until everything is there.
-func (t *postgresTemplate) write(data string, more []string) error {
-	files := slices.Clone(t.files)
-	for _, name := range more {
-		files = append(files, templateFile{name: name, mode: 0o600})
-	}
-	for _, f := range files {
+// write makes the directory "data" as initdb did. It belongs to us until
+// everything is there.
+func (t *postgresTemplate) write(dir string) error {
+	data := filepath.Join(dir, "data")
+	for _, f := range t.files {
 		if err := f.write(filepath.Join(data, f.name)); err != nil {
 			return fmt.Errorf("testserver: %w", err)
 		}
 	}
-	for _, f := range slices.Backward(files) {
+	for _, f := range slices.Backward(t.files) {
 		if err := t.account.own(filepath.Join(data, f.name)); err != nil {
 			return fmt.Errorf("testserver: %w", err)
 		}

@@ -23,6 +23,18 @@ programs() {
 	need 'gcc libc6-dev' 'the race detector' "${CC:-gcc}" cc clang
 	need 'chromium' 'the browser tests' chromium chromium-browser google-chrome google-chrome-stable
 	need 'redis-server' 'the Redis tests' redis-server
+	need 'postgresql' 'the PostgreSQL tests' /usr/lib/postgresql/*/bin/postgres postgres
+}
+
+# no_cluster keeps Debian's postgresql from making a database server of its own and starting it with the machine: tests start
+# theirs. Who has that file already has decided.
+no_cluster() {
+	file=/etc/postgresql-common/createcluster.conf
+	if [ ! -e "$file" ]; then
+		mkdir -p "${file%/*}"
+		echo 'create_main_cluster = false' >"$file"
+		export UCF_FORCE_CONFFOLD=1 # the package keeps it, without asking
+	fi
 }
 
 # can_install tells whether this is Debian and we are root.
@@ -51,6 +63,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 set -- -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120
 apt-get "$@" update </dev/null
+case "$missing" in *postgresql*) no_cluster ;; esac
 # shellcheck disable=SC2086 # a list of packages
 apt-get "$@" install -y --no-install-recommends $missing </dev/null
 

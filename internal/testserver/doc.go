@@ -1,6 +1,9 @@
 // Package testserver starts private servers for tests, benchmarks and child
 // processes, and a proxy that misbehaves as told.
 //
+// Redis and PostgreSQL are there, each also as a primary with a copy that can take
+// its place.
+//
 // A server listens on a free port of 127.0.0.1 and keeps what it writes in a
 // directory of its own. It ends with Close, and on Linux also when the process
 // that started it ends in any way. Nothing is shared between two servers.

@@ -24,7 +24,11 @@ const childMode = "COATCHECK_TESTSERVER_CHILD"
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childMode) != "" {
+	switch mode := os.Getenv(childMode); mode {
+	case "":
+	case "postgres", "postgres paused":
+		os.Exit(postgresChild(mode == "postgres paused"))
+	default:
 		os.Exit(child())
 	}
 	goleak.VerifyTestMain(m)
@@ -40,6 +44,30 @@ func child() int {
 	}
 	fmt.Println(s.Addr())
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// postgresChild prints where its server is, waits for a line, pauses the server
+// if told, and prints a line when it has. The rest is as above.
+func postgresChild(pause bool) int {
+	s, err := testserver.StartPostgres()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(s.URL())
+	in := bufio.NewReader(os.Stdin)
+	if _, err := in.ReadString('\n'); err != nil {
+		return 1
+	}
+	if pause {
+		if err := s.Pause(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, in)
 	return 0
 }
 

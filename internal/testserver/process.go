@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -16,14 +17,19 @@ type process struct {
 	exited chan struct{} // closed when the child has ended and been waited for
 }
 
-// startProcess runs a program that writes what it prints to a file. The child's
-// end is tied to the thread that made it, not to the process: so one goroutine
-// keeps that thread for as long as the child lives.
+// startProcess runs a program that writes what it prints to a file.
 func startProcess(output *os.File, program string, args ...string) (*process, error) {
-	//nolint:gosec // programs are named by this package
-	p := &process{cmd: exec.CommandContext(context.Background(), program, args...), exited: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = output, output
-	p.cmd.SysProcAttr = dieWithParent()
+	cmd := exec.CommandContext(context.Background(), program, args...) //nolint:gosec // programs are named by this package
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = dieWithParent()
+	return startCommand(cmd)
+}
+
+// startCommand runs a command whose attributes say how it ends with its parent.
+// The child's end is tied to the thread that made it, not to the process: so one
+// goroutine keeps that thread for as long as the child lives.
+func startCommand(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, exited: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.exited)
@@ -59,6 +65,39 @@ func (p *process) kill() error {
 	}
 	<-p.exited
 	return nil
+}
+
+// startAgain launches a server, and again while its port is taken.
+func startAgain(launch func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	var final error
+	err := until(ctx, func() error {
+		err := launch()
+		if errors.Is(err, errPortTaken) {
+			return err
+		}
+		final = err
+		return nil
+	})
+	return errors.Join(err, final)
+}
+
+// explainLog makes an error of what a server has printed last, without its
+// password.
+func explainLog(program, what, path, password string) error {
+	log, err := os.ReadFile(path) //nolint:gosec // a file of a server's own directory
+	if err != nil {
+		return fmt.Errorf("testserver: %w", err)
+	}
+	text := strings.TrimSpace(string(log[max(0, len(log)-maxLog):]))
+	if strings.Contains(text, "Address already in use") {
+		return errPortTaken
+	}
+	if password != "" {
+		text = strings.ReplaceAll(text, password, "[password]")
+	}
+	return fmt.Errorf("testserver: %s %s: %s", program, what, text)
 }
 
 // until calls ready every few milliseconds until it returns nil, and returns its

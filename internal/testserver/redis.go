@@ -171,18 +171,7 @@ func (s *Redis) awaitReady(proc *process) error {
 
 // explain makes an error of what the server has printed last.
 func (s *Redis) explain(what string) error {
-	log, err := os.ReadFile(s.file("log"))
-	if err != nil {
-		return fmt.Errorf("testserver: %w", err)
-	}
-	text := strings.TrimSpace(string(log[max(0, len(log)-maxLog):]))
-	if strings.Contains(text, "Address already in use") {
-		return errPortTaken
-	}
-	if s.password != "" {
-		text = strings.ReplaceAll(text, s.password, "[password]")
-	}
-	return fmt.Errorf("testserver: redis-server %s: %s", what, text)
+	return explainLog("redis-server", what, s.file("log"), s.password)
 }
 
 // ping asks the server through its Unix socket: whoever answers on the port might
@@ -238,20 +227,7 @@ func (s *Redis) killLocked() error {
 // Start starts the server again after [Redis.Kill], with the same port, directory
 // and configuration, and waits until it answers. The port may be taken for a
 // moment: Start tries for at most 10 seconds.
-func (s *Redis) Start() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	var final error
-	err := until(ctx, func() error {
-		err := s.launch()
-		if errors.Is(err, errPortTaken) {
-			return err
-		}
-		final = err
-		return nil
-	})
-	return errors.Join(err, final)
-}
+func (s *Redis) Start() error { return startAgain(s.launch) }
 
 // Pause stops the process (SIGSTOP): connections are accepted by the system and
 // stay open, and nothing is answered until [Redis.Resume].

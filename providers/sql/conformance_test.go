@@ -1,6 +1,7 @@
 package sql_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 
@@ -37,22 +38,40 @@ func parameter(name, value string) func(*pgxpool.Config) {
 	return func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams[name] = value }
 }
 
+// One connection at a time, of a pool or as such, and every mode and isolation
+// level that a connection may have.
 func TestConformancePostgres(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*pgxpool.Config){
 		"Pool":           func(*pgxpool.Config) {},
-		"One":            func(c *pgxpool.Config) { c.MaxConns = 1 },
+		"PoolOfOne":      func(c *pgxpool.Config) { c.MaxConns = 1 },
 		"SimpleProtocol": func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol },
-		"Exec":           func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec },
 		"RepeatableRead": parameter("default_transaction_isolation", "repeatable read"),
 		"Serializable":   parameter("default_transaction_isolation", "serializable"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dsn := dsn(t)
+			url := sharedURL(t)
 			providertest.Run(t, machines(func(t *testing.T, o *sqlprovider.Options) *sqlprovider.Database {
-				return sqlprovider.Postgres(pool(t, dsn, change), o)
+				return sqlprovider.Postgres(pool(t, url, change), o)
 			}, sqlprovider.Options{}))
 		})
 	}
+}
+
+func TestConformancePostgresConn(t *testing.T) {
+	t.Parallel()
+	url := sharedURL(t)
+	providertest.Run(t, machines(func(t *testing.T, o *sqlprovider.Options) *sqlprovider.Database {
+		return sqlprovider.Postgres(conn(t, url), o)
+	}, sqlprovider.Options{}))
+}
+
+func TestConformancePostgresListen(t *testing.T) {
+	t.Parallel()
+	url := sharedURL(t)
+	listen := func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) }
+	providertest.Run(t, machines(func(t *testing.T, o *sqlprovider.Options) *sqlprovider.Database {
+		return sqlprovider.Postgres(pool(t, url), o)
+	}, sqlprovider.Options{Listen: listen}))
 }

@@ -3,8 +3,11 @@ package sql_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -14,20 +17,48 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
 
-// dsn is the address of a server that is not changed by a test.
-func dsn(t *testing.T) string {
-	t.Helper()
-	s := os.Getenv("COATCHECK_POSTGRES")
-	if s == "" {
-		t.Skip("no server")
+// tests close the shared server before anybody looks for what was left behind.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	code := m.M.Run()
+	if shared.server != nil {
+		if err := shared.server.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "close the shared server:", err)
+			return 1
+		}
 	}
-	return s
+	return code
+}
+
+// shared is a server for tests that do nothing to it, each with tables of its own.
+// It is made by the first of them.
+var shared struct {
+	sync.Mutex
+	server *testserver.Postgres
+	err    error
+}
+
+// sharedURL is the address of the shared server.
+func sharedURL(t *testing.T) string {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = testserver.StartPostgres("max_connections = 500", "max_pred_locks_per_transaction = 256")
+	}
+	if errors.Is(shared.err, exec.ErrNotFound) && os.Getenv("COATCHECK_REQUIRE_SERVERS") == "" {
+		t.Skip("install it to run this test:", shared.err)
+	}
+	must(t, shared.err)
+	return shared.server.URL()
 }
 
 // pool returns a pool of the server, as changed.

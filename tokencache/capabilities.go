@@ -84,9 +84,10 @@ type Watcher interface {
 	// Watch calls notify for each change of a record until ctx ends, and then
 	// returns ctx.Err(). It starts with a Change that is Missed, and sends
 	// another one whenever changes may have been lost, such as after a
-	// reconnection. Changes made through the same provider value are told too.
-	// Calls may come from several goroutines, also from inside Save; notify
-	// does not block and does not call the provider.
+	// reconnection. Of a record that has changed again meanwhile, the last
+	// change may stand for those before. Changes made through the same provider
+	// value are told too. Calls may come from several goroutines, also from
+	// inside Save; notify does not block and does not call the provider.
 	Watch(ctx context.Context, notify func(Change)) error
 }
 

@@ -56,6 +56,7 @@ const (
 	ruleWatch       = "Watch calls notify for each change of a record until ctx ends, and then returns ctx.Err()."
 	ruleWatchMissed = "It starts with a Change that is Missed"
 	ruleWatchLost   = "and sends another one whenever changes may have been lost"
+	ruleWatchLast   = "Of a record that has changed again meanwhile, the last change may stand for those before."
 	ruleWatchOwn    = "Changes made through the same provider value are told too."
 
 	ruleWatchReplaced = "Replaced is the version that was there before. Zero means that none was, or that the provider cannot tell."

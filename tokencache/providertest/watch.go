@@ -116,10 +116,10 @@ func testWatchChanges(e *env) {
 	e.wantReplaced(e.wantChange(ruleWatch, w, n, dead.Version), there.Version)
 	// Nothing is lost in a crowd either. There is no order between partitions,
 	// which may be on several servers.
-	crowd := make(map[change]bool)
+	crowd := make(changes)
 	for range 50 {
 		r := record("one of many")
-		crowd[change{e.create(r), r.Version}] = true
+		crowd.add(e.create(r), r.Version)
 	}
 	e.wantAll(w, crowd)
 }

@@ -1,0 +1,100 @@
+package sql
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// pgPoller looks for the records whose last save was not visible to the snapshot
+// of the poll before. That is exact in whichever order transactions commit: a long
+// one in front of others holds nothing up, and has nothing told twice.
+type pgPoller struct {
+	p        *postgres
+	snapshot string // of the last poll, "" before the first
+	started  int64  // when the server was
+	ear      *ear   // nil without Options.Listen
+}
+
+// watchCall bounds a poll. Others who use the same connection bound it too.
+const watchCall = 2 * time.Second
+
+func (p *postgres) poller(ctx context.Context) (poller, error) {
+	w := &pgPoller{p: p}
+	if p.listen != nil {
+		w.ear = newEar(ctx, p)
+	}
+	return w, nil
+}
+
+// poll is not repeated after a lost connection: the server may have crashed, and
+// lost transactions that the snapshot had seen.
+func (w *pgPoller) poll(ctx context.Context) (changes []tokencache.Change, missed bool, err error) {
+	if w.p.single {
+		ctx = context.WithoutCancel(ctx) // whose end would close the connection
+	}
+	ctx, cancel := context.WithTimeout(ctx, watchCall)
+	defer cancel()
+	next := *w
+	if w.snapshot == "" {
+		missed = true
+		_, err = w.p.row(ctx, never, w.p.sql.begin, nil, &next.snapshot, &next.started)
+	} else {
+		err = w.p.call(ctx, never, func() error {
+			rows, err := w.p.db.Query(ctx, w.p.sql.poll, w.snapshot, int32(watchMost+1))
+			if err != nil {
+				return err
+			}
+			changes, err = next.collect(rows)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	missed = missed || next.started != w.started || len(changes) > watchMost
+	w.p.server.seen(next.started)
+	w.snapshot, w.started = next.snapshot, next.started
+	if w.ear != nil && len(changes) > 0 {
+		w.ear.check(ctx)
+	}
+	return changes, missed, nil
+}
+
+// collect reads the answer of a poll: the new snapshot, and changes in any order.
+func (w *pgPoller) collect(rows pgx.Rows) (changes []tokencache.Change, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var snapshot, owner, partition *string
+		var started *int64
+		var version []byte
+		if err := rows.Scan(&snapshot, &started, &owner, &partition, &version); err != nil {
+			return nil, err
+		}
+		if snapshot != nil {
+			w.snapshot, w.started = *snapshot, *started
+			continue
+		}
+		c := tokencache.Change{Name: tokencache.Name{Owner: *owner, Partition: *partition}}
+		copy(c.Version[:], version)
+		changes = append(changes, c)
+	}
+	return changes, rows.Err()
+}
+
+func (w *pgPoller) wait(ctx context.Context) {
+	if w.ear == nil {
+		sleep(ctx, watchInterval)
+		return
+	}
+	w.ear.wait(ctx)
+}
+
+func (w *pgPoller) close() {
+	if w.ear != nil {
+		w.ear.close()
+	}
+}

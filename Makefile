@@ -25,7 +25,7 @@ test: deps lint ## check everything: deps, lint, then every test under the race 
 bench: ## run every benchmark once, with allocations
 	go test -run='^$$' -bench=. -benchmem ./...
 
-bench-check: ## measure against otter, MSAL Go and bare Redis, and fail if a bar is missed: 4 minutes, 5 GB
+bench-check: ## measure against otter, MSAL Go and bare Redis and PostgreSQL, and fail if a bar is missed: 4 minutes, 5 GB
 	go run -C bench . -check
 
 stress: deps ## repeat every test and fuzz every target: COUNT=20 FUZZTIME=60s

@@ -26,13 +26,15 @@ var suites = []suite{
 	{"steps", measureSteps},
 	{"redis", measureRedis},
 	{"redis-growth", measureRedisGrowth}, // its heap is the server's
-	{"growth", measureGrowth},            // the last, as it leaves the largest heap
+	{"postgres", measurePostgres},
+	{"postgres-growth", measurePostgresGrowth},
+	{"growth", measureGrowth}, // the last, as it leaves the largest heap
 }
 
 func main() {
-	check := flag.Bool("check", false, "exit with status 1 if a bar is missed, or not measured because redis-server is not installed")
+	check := flag.Bool("check", false, "exit with status 1 if a bar is missed, or not measured because its server is not installed")
 	rounds := flag.Int("rounds", 75, "rounds of each comparison")
-	only := flag.String("only", "", "the one `suite` to run: l1, middleware, memory, steps, redis, redis-growth or growth")
+	only := flag.String("only", "", "the one `suite` to run: l1, middleware, memory, steps, redis, redis-growth, postgres, postgres-growth or growth")
 	flag.Parse()
 
 	o, err := run(os.Stdout, suites, *only, *rounds)
@@ -59,7 +61,7 @@ func (o outcome) failure() string {
 		why = append(why, fmt.Sprintf("%d missed", o.missed))
 	}
 	if len(o.skipped) > 0 {
-		why = append(why, "not measured: "+strings.Join(o.skipped, ", ")+": install redis-server")
+		why = append(why, "not measured: "+strings.Join(o.skipped, ", ")+": install redis-server and PostgreSQL")
 	}
 	return strings.Join(why, "; ")
 }
@@ -78,7 +80,7 @@ func run(w io.Writer, all []suite, only string, rounds int) (o outcome, err erro
 		figures, err := s.measure(rounds)
 		if errors.Is(err, exec.ErrNotFound) {
 			o.skipped = append(o.skipped, s.name)
-			_, _ = fmt.Fprintf(w, "%s: skipped, as redis-server is not installed\n", s.name)
+			_, _ = fmt.Fprintf(w, "%s: skipped, as its server is not installed\n", s.name)
 			continue
 		}
 		if err != nil {

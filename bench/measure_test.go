@@ -102,10 +102,10 @@ func TestRun(t *testing.T) {
 		failure string
 		output  string
 	}{
-		{all[:3], "", false, "1 missed; not measured: absent: install redis-server", "absent: skipped"},
+		{all[:3], "", false, "1 missed; not measured: absent: install redis-server and PostgreSQL", "absent: skipped"},
 		{all[:2], "", false, "1 missed", "1 missed"},
 		{all, "good", false, "", "0 missed"},
-		{all, "absent", false, "not measured: absent: install redis-server", "0 missed, 1 skipped"},
+		{all, "absent", false, "not measured: absent: install redis-server and PostgreSQL", "0 missed, 1 skipped"},
 		{all, "", true, "", ""},
 		{all, "other", true, "", ""},
 	} {

@@ -15,7 +15,13 @@ import (
 // Tests with one are not parallel: they would take the time that others measure.
 func newRedis(t *testing.T) *redisBackend {
 	t.Helper()
-	b, err := startRedis()
+	return started(t, startRedis)
+}
+
+// started starts a backend for a test.
+func started[B interface{ close() error }](t *testing.T, start func() (B, error)) B {
+	t.Helper()
+	b, err := start()
 	if errors.Is(err, exec.ErrNotFound) && os.Getenv("COATCHECK_REQUIRE_SERVERS") == "" {
 		t.Skip("install it to run this test:", err)
 	}

@@ -220,3 +220,41 @@ func (c *stutterer) Read(b []byte) (int, error) {
 	c.rest, c.goOn = bytes.Clone(b[head:n]), time.Now().Add(1100*time.Millisecond)
 	return head, nil
 }
+
+// A change tells what it has replaced.
+func TestWatchTellsWhatWasReplaced(t *testing.T) {
+	t.Parallel()
+	s := testserver.NewRedis(t)
+	c := connect(t, s.Addr())
+	p := newProvider(t, c, nil)
+	changes := watch(t, p)
+	next(t, changes, time.Second, true)
+	n, was := newName(), tokencache.Version{}
+	for i, save := range []struct {
+		r    tokencache.Record
+		cond func() tokencache.Condition
+	}{
+		{record("the first"), func() tokencache.Condition { return tokencache.Condition{} }},
+		{record("by version"), func() tokencache.Condition { return tokencache.IfVersion(was) }},
+		{tombstone(), tokencache.Always},
+		{record("whatever it was"), tokencache.Always},
+	} {
+		must(t, p.Save(t.Context(), n, save.r, save.cond()))
+		want := tokencache.Change{Name: n, Version: save.r.Version, Replaced: was}
+		if got := <-changes; got != want {
+			t.Errorf("change %d is told as %+v, want %+v", i, got, want)
+		}
+		was = save.r.Version
+	}
+	must(t, c.Set(t.Context(), "coatcheck:{"+n.Owner+"}:r:"+n.Partition, "foreign", 0).Err())
+	must(t, p.Save(t.Context(), n, record("over what is not ours"), tokencache.Always()))
+	if got := <-changes; got.Replaced != (tokencache.Version{}) {
+		t.Error("a foreign value has a version")
+	}
+	must(t, c.Del(t.Context(), "coatcheck:{"+n.Owner+"}:r:"+n.Partition).Err())
+	must(t, c.LPush(t.Context(), "coatcheck:{"+n.Owner+"}:r:"+n.Partition, "foreign").Err())
+	must(t, p.Save(t.Context(), n, record("over another type"), tokencache.Always()))
+	if got := <-changes; got.Replaced != (tokencache.Version{}) {
+		t.Error("a foreign value has a version")
+	}
+}

@@ -123,7 +123,8 @@ const pgFits = "(o.mark IS NULL OR o.mark = $6::bytea)"
 
 const pgInsert = `
 	INSERT INTO {p}records AS r (owner, partition, version, sealed, expires) {rows}
-	ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version, replaced = r.version,
+	ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version,
+		replaced = CASE WHEN r.expires > {now} THEN r.version END,
 		sealed = excluded.sealed, expires = excluded.expires, change = pg_current_xact_id() {where}`
 
 // What is no version of ours is matched by the zero one, which Load shows of it.
@@ -204,10 +205,10 @@ const pgBegin = `SELECT pg_current_snapshot()::text, {started}`
 // What was not yet visible in the former snapshot is new, however long ago its
 // transaction began, and in whichever order transactions commit.
 const pgPoll = `
-SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL
+SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL, NULL
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version FROM {p}records
+	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
 	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) ORDER BY change LIMIT $2::integer)
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version FROM {p}records
+	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
 	WHERE change = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) LIMIT $2::integer)`

@@ -268,3 +268,39 @@ func TestWatchEndsWithProvider(t *testing.T) {
 		t.Fatal("Watch goes on")
 	}
 }
+
+// A change tells what it has replaced, and nothing where there was nothing any
+// more.
+func TestWatchTellsWhatWasReplaced(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	p := newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), &sqlprovider.Options{Prefix: newPrefix()}))
+	changes := watch(t, p)
+	next(t, changes, 2*time.Second, true)
+	n, was := newName(), tokencache.Version{}
+	short := record("that is over soon")
+	short.Expires = time.Now().Add(50 * time.Millisecond)
+	for i, save := range []struct {
+		r    tokencache.Record
+		cond func() tokencache.Condition
+	}{
+		{record("the first"), func() tokencache.Condition { return tokencache.Condition{} }},
+		{record("by version"), func() tokencache.Condition { return tokencache.IfVersion(was) }},
+		{record("whatever it was"), tokencache.Always},
+		{tombstone(), func() tokencache.Condition { return tokencache.IfVersion(was) }},
+		{short, tokencache.Always},
+	} {
+		must(t, p.Save(ctx, n, save.r, save.cond()))
+		want := tokencache.Change{Name: n, Version: save.r.Version, Replaced: was}
+		if got := next(t, changes, 2*time.Second, false); got != want {
+			t.Errorf("change %d is told as %+v, want %+v", i, got, want)
+		}
+		was = save.r.Version
+	}
+	time.Sleep(100 * time.Millisecond)
+	again := record("after it was over")
+	must(t, p.Save(ctx, n, again, tokencache.Condition{}))
+	if got := next(t, changes, 2*time.Second, false); got.Replaced != (tokencache.Version{}) {
+		t.Error("what was over was replaced")
+	}
+}

@@ -182,8 +182,8 @@ func TestDeadPool(t *testing.T) {
 	const size = 20
 	full := func(c *pgxpool.Config) { c.MaxConns, c.MinConns = size, size }
 	for name, test := range map[string]struct {
-		break_ func(*testing.T, *testserver.Proxy, *testserver.Postgres)
-		most   int // calls that may fail
+		spoil func(*testing.T, *testserver.Proxy, *testserver.Postgres)
+		most  int // calls that may fail
 	}{
 		"silent": {func(_ *testing.T, proxy *testserver.Proxy, _ *testserver.Postgres) {
 			proxy.Set(testserver.Fault{HalfOpen: true})
@@ -206,7 +206,7 @@ func TestDeadPool(t *testing.T) {
 			p := newProvider(t, sqlprovider.Postgres(db, nil))
 			eventually(t, 10*time.Second, "the pool is full", func() bool { return db.Stat().IdleConns() == size })
 			time.Sleep(1100 * time.Millisecond) // nobody has been answered for a while
-			test.break_(t, proxy, s)
+			test.spoil(t, proxy, s)
 			failed := 0
 			for range 50 {
 				ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)

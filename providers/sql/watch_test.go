@@ -128,6 +128,28 @@ func TestWatchFlood(t *testing.T) {
 	}
 }
 
+// Records that were copied from a server with higher transaction numbers are not
+// told over and over.
+func TestWatchCopied(t *testing.T) {
+	t.Parallel()
+	o := &sqlprovider.Options{Prefix: newPrefix()}
+	db := pool(t, sharedURL(t))
+	p := newProvider(t, sqlprovider.Postgres(db, o))
+	changes := watch(t, p)
+	next(t, changes, 2*time.Second, true)
+	for i, change := range []string{"18446744073709551615", "1000000000000"} {
+		_, err := db.Exec(t.Context(), "INSERT INTO "+o.Prefix+"records (owner, partition, version, expires, change) "+
+			"VALUES ('copied', $1, '\\x00112233445566778899aabbccddeeff', 1, $2::text::xid8)", fmt.Sprint(i), change)
+		must(t, err)
+	}
+	nothing(t, changes)
+	n := newName()
+	must(t, p.Save(t.Context(), n, record("heard"), tokencache.Condition{}))
+	if c := next(t, changes, 2*time.Second, false); c.Name != n {
+		t.Error("another change was told")
+	}
+}
+
 // Whatever becomes of the database, changes are told again soon after, and begin
 // with Missed.
 func TestWatchOutages(t *testing.T) {

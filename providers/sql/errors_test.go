@@ -44,16 +44,20 @@ var (
 // none of the driver's words, and quick.
 func wantFailure(t *testing.T, p *sqlprovider.Provider, text string, kinds ...string) {
 	t.Helper()
+	limit := 5 * time.Second // of a busy machine, for an answer that comes
+	if strings.Contains(text, "in time") {
+		limit = 250 * time.Millisecond
+	}
 	all := calls(p)
 	for _, kind := range kinds {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		err := all[kind](ctx)
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: error %v, want %q in it", kind, err, text)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > limit+time.Second {
 			t.Errorf("%s took %v", kind, took)
 		}
 		wantClean(t, kind, err)
@@ -188,15 +192,15 @@ func TestDeadPool(t *testing.T) {
 		"silent": {func(_ *testing.T, proxy *testserver.Proxy, _ *testserver.Postgres) {
 			proxy.Set(testserver.Fault{HalfOpen: true})
 			proxy.Heal()
-		}, 5},
+		}, 3},
 		"server killed": {func(t *testing.T, _ *testserver.Proxy, s *testserver.Postgres) {
 			must(t, s.Kill())
 			must(t, s.Start())
-		}, 1},
+		}, 2},
 		"server stopped": {func(t *testing.T, _ *testserver.Proxy, s *testserver.Postgres) {
 			must(t, s.Stop())
 			must(t, s.Start())
-		}, 1},
+		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +213,7 @@ func TestDeadPool(t *testing.T) {
 			test.spoil(t, proxy, s)
 			failed := 0
 			for range 50 {
-				ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				if _, err := p.Load(ctx, newName()); !errors.Is(err, tokencache.ErrNotFound) {
 					failed++
 				}

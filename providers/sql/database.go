@@ -26,8 +26,8 @@ type PgxDB interface {
 }
 
 // Postgres is a PostgreSQL database, of version 14 or newer, through a connection
-// that stays the caller's. It does not connect by itself. The tables are in the
-// first schema of the connection's search_path.
+// that stays the caller's. It does not connect by itself. The tables are found by
+// the connection's search_path, and made in its first schema.
 //
 // A pool is the usual thing. One connection does as well, a *pgx.Conn, a
 // *pgxpool.Conn or a pgx.Tx: calls then wait for each other, and nobody else may

@@ -44,16 +44,20 @@ var (
 // none of the driver's words, and quick.
 func wantFailure(t *testing.T, p *sqlprovider.Provider, text string, kinds ...string) {
 	t.Helper()
+	limit := 5 * time.Second // of a busy machine, for an answer that comes
+	if strings.Contains(text, "in time") {
+		limit = 250 * time.Millisecond
+	}
 	all := calls(p)
 	for _, kind := range kinds {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		err := all[kind](ctx)
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: error %v, want %q in it", kind, err, text)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > limit+time.Second {
 			t.Errorf("%s took %v", kind, took)
 		}
 		wantClean(t, kind, err)
@@ -175,6 +179,39 @@ func TestCutOff(t *testing.T) {
 	eventually(t, time.Second, "it works again", func() bool { return p.Ping(t.Context()) == nil })
 }
 
+// What has no condition is sent once, since what others have done after it must
+// not be undone: neither is it sent again where the driver says that it was not.
+func TestLostReplyOfWhatIsSentOnce(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]pgx.QueryExecMode{
+		"extended protocol": pgx.QueryExecModeCacheStatement, "simple protocol": pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testserver.NewPostgres(t)
+			proxy := testserver.NewProxy(t, s.Addr())
+			db := pool(t, s.URLAt(proxy.Addr()), func(c *pgxpool.Config) { c.MaxConns, c.ConnConfig.DefaultQueryExecMode = 1, mode })
+			p := newProvider(t, sqlprovider.Postgres(db, nil))
+			n, r, mark := newName(), record("sent once"), tokencache.NewVersion()
+			for kind, call := range map[string]func(tokencache.Name) error{
+				"save": func(n tokencache.Name) error { return p.Save(t.Context(), n, r, tokencache.Always()) },
+				"mark": func(n tokencache.Name) error { return p.SetMark(t.Context(), n.Owner, mark, time.Time{}) },
+			} {
+				must(t, call(newName())) // the statement is prepared
+				proxy.Set(testserver.Fault{DropReplies: true, Times: 1})
+				if err := call(n); err == nil {
+					t.Errorf("%s: it was sent again", kind)
+				}
+				proxy.Heal()
+			}
+			got, err := p.Load(t.Context(), n)
+			if err != nil || got.Version != r.Version || got.Mark != mark {
+				t.Errorf("it was carried out: version %v, mark %v, error %v", got.Version == r.Version, got.Mark == mark, err)
+			}
+		})
+	}
+}
+
 // A pool full of connections that have gone silent, or that belong to a server
 // which has been started anew, costs a moment and not a call for each of them.
 func TestDeadPool(t *testing.T) {
@@ -182,21 +219,21 @@ func TestDeadPool(t *testing.T) {
 	const size = 20
 	full := func(c *pgxpool.Config) { c.MaxConns, c.MinConns = size, size }
 	for name, test := range map[string]struct {
-		break_ func(*testing.T, *testserver.Proxy, *testserver.Postgres)
-		most   int // calls that may fail
+		spoil func(*testing.T, *testserver.Proxy, *testserver.Postgres)
+		most  int // calls that may fail
 	}{
 		"silent": {func(_ *testing.T, proxy *testserver.Proxy, _ *testserver.Postgres) {
 			proxy.Set(testserver.Fault{HalfOpen: true})
 			proxy.Heal()
-		}, 5},
+		}, 3},
 		"server killed": {func(t *testing.T, _ *testserver.Proxy, s *testserver.Postgres) {
 			must(t, s.Kill())
 			must(t, s.Start())
-		}, 1},
+		}, 2},
 		"server stopped": {func(t *testing.T, _ *testserver.Proxy, s *testserver.Postgres) {
 			must(t, s.Stop())
 			must(t, s.Start())
-		}, 1},
+		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -206,10 +243,10 @@ func TestDeadPool(t *testing.T) {
 			p := newProvider(t, sqlprovider.Postgres(db, nil))
 			eventually(t, 10*time.Second, "the pool is full", func() bool { return db.Stat().IdleConns() == size })
 			time.Sleep(1100 * time.Millisecond) // nobody has been answered for a while
-			test.break_(t, proxy, s)
+			test.spoil(t, proxy, s)
 			failed := 0
 			for range 50 {
-				ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				if _, err := p.Load(ctx, newName()); !errors.Is(err, tokencache.ErrNotFound) {
 					failed++
 				}

@@ -1,8 +1,6 @@
 package tokencache
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -71,9 +69,8 @@ func (n namer) mac(role string, parts func([]byte) []byte) string {
 	b = appendPart(b, n.ns.ClientID)
 	b = appendOptional(b, n.ns.Tenant)
 	b = parts(b)
-	h := hmac.New(sha256.New, n.key)
-	h.Write(b)
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	sum := hmacSHA256(n.key, b)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // appendPart appends a part behind its length.

@@ -64,11 +64,15 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 	return l, err
 }
 
+// wheelTick is how long the cache may leave what has expired where it is.
+const wheelTick = 2 * time.Second
+
 // upkeep runs what the cache has to do after puts and hits. Whoever puts does it:
 // that is short, and to wake a goroutine for it takes as long as a near backend's
-// answer. A hit is shorter still.
+// answer. A hit is shorter still. Where copies live for less than a tick, it is
+// nearly always for having come upon one that has expired, before a load and a put.
 func (l *l1) upkeep(run func()) {
-	if l.putting.Load() > 0 {
+	if l.putting.Load() > 0 || l.maxAge < wheelTick {
 		run()
 		return
 	}

@@ -35,7 +35,8 @@ type crowd struct {
 
 func newCrowd(t *testing.T) *crowd {
 	o := RecommendedOptions()
-	o.Addrs = []string{testserver.NewRedis(t).Addr()}
+	o.Addrs = []string{testserver.NewRedis(t, "requirepass marker-password").Addr()}
+	o.Password = "marker-password"
 	c := redis.NewUniversalClient(o)
 	t.Cleanup(func() { _ = c.Close() })
 	p, err := New(c, nil)
@@ -186,10 +187,10 @@ func TestBatchLeft(t *testing.T) {
 	w.p.reads.send(t.Context(), w.first)
 }
 
-// If the server refuses the connection, nobody's record is not found.
+// If the server refuses the connections, nobody's record is not found.
 func TestBatchRefused(t *testing.T) {
 	w := newCrowd(t)
-	if err := w.c.ConfigSet(t.Context(), "requirepass", "marker-password").Err(); err != nil {
+	if err := w.c.ConfigSet(t.Context(), "requirepass", "marker-another").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.c.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "no").Err(); err != nil {

@@ -47,6 +47,10 @@ type stripe struct {
 // index, names, and the cache's own bookkeeping.
 const l1Overhead = 1024
 
+// leastAge is the least maximum age with which copies are kept. One that lives for
+// less answers nobody, and is only a secret more in memory.
+const leastAge = time.Millisecond
+
 func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 	l := &l1{maxAge: maxAge, seed: maphash.MakeSeed(), byName: map[string]named{}}
 	var err error
@@ -64,15 +68,11 @@ func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 	return l, err
 }
 
-// wheelTick is how long the cache may leave what has expired where it is.
-const wheelTick = 2 * time.Second
-
 // upkeep runs what the cache has to do after puts and hits. Whoever puts does it:
 // that is short, and to wake a goroutine for it takes as long as a near backend's
-// answer. A hit is shorter still. Where copies live for less than a tick, it is
-// nearly always for having come upon one that has expired, before a load and a put.
+// answer. A hit is shorter still.
 func (l *l1) upkeep(run func()) {
-	if l.putting.Load() > 0 || l.maxAge < wheelTick {
+	if l.putting.Load() > 0 {
 		run()
 		return
 	}
@@ -139,7 +139,7 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 }
 
 func (l *l1) put(id keyID, st *state) {
-	if l.off {
+	if l.off || l.maxAge < leastAge {
 		return
 	}
 	st.seen = l.missed.Load()

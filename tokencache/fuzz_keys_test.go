@@ -65,7 +65,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
 		for _, s := range []*sealer{keyed, old, plain} {
-			got, err := s.open(name, Record{Sealed: b, Version: v})
+			got, err := s.open(name, Record{Sealed: bytes.Clone(b), Version: v})
 			outdated := s.outdated(b)
 			var u *unreadableError
 			switch {

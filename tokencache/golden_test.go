@@ -47,7 +47,7 @@ func TestGoldenSealedRecordRotated(t *testing.T) {
 	t.Parallel()
 	const goldenID = "9ac22e6a"
 	name := Name{Owner: "owner", Partition: "partition"}
-	rec := Record{Sealed: readGolden(t, "testdata/sealed-1.golden"), Version: Version{15: 1}}
+	golden := readGolden(t, "testdata/sealed-1.golden")
 	for what, tt := range map[string]struct {
 		ring     *KeyRing
 		outdated bool
@@ -61,9 +61,9 @@ func TestGoldenSealedRecordRotated(t *testing.T) {
 		"the old key is revoked": {mustRing(t, []string{goldenID}, testKey("2")), true, reasonRevokedKey, goldenID},
 	} {
 		s := &sealer{aead: tt.ring, ns: goldenNamespace}
-		_, err := s.open(name, rec)
+		_, err := s.open(name, Record{Sealed: bytes.Clone(golden), Version: Version{15: 1}})
 		wantReason(t, what, err, tt.reason, tt.key)
-		if got := s.outdated(rec.Sealed); got != tt.outdated {
+		if got := s.outdated(golden); got != tt.outdated {
 			t.Errorf("%s: outdated: %v, want %v", what, got, tt.outdated)
 		}
 	}

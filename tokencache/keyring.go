@@ -3,7 +3,6 @@ package tokencache
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -199,6 +198,12 @@ func (*ringError) Unwrap() error { return ErrUnreadable }
 // Decrypt decrypts with the key that the ciphertext names. Its error is
 // [ErrUnreadable].
 func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	return r.decrypt(ciphertext, associatedData, false)
+}
+
+// decrypt decrypts, in place if the ciphertext is given away: it is overwritten
+// then, also if it does not open.
+func (r *KeyRing) decrypt(ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
 	if !isRingFormat(ciphertext) {
 		return nil, &ringError{reason: reasonFormat}
 	}
@@ -215,7 +220,11 @@ func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := gcm.Open(nil, nil, body, ringData(header, associatedData))
+	var room []byte
+	if inPlace {
+		room = body[:0]
+	}
+	plain, err := gcm.Open(room, nil, body, ringData(header, associatedData))
 	if err != nil {
 		return nil, &ringError{reason: reasonAltered}
 	}
@@ -223,11 +232,8 @@ func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 }
 
 func ringCipher(secret, salt []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, secret, salt, ringInfo, KeySize)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
+	key := hkdfSHA256(secret, salt, ringInfo)
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return nil, err
 	}

@@ -113,6 +113,33 @@ func TestKeyRingTampering(t *testing.T) {
 	}
 }
 
+// What a load has read is decrypted where it is. Whoever uses the ring as an AEAD
+// keeps the ciphertext.
+func TestDecryptInPlace(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t, randomKey(t))
+	s, name, v := &sealer{aead: ring}, Name{"o", "p"}, NewVersion()
+	plain, ad := bytes.Repeat([]byte("tokens "), 1000), []byte("name")
+	sealed, err := ring.Encrypt(plain, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bytes.Clone(sealed)
+	if _, err := ring.Decrypt(sealed, ad); err != nil || !bytes.Equal(sealed, before) {
+		t.Errorf("Decrypt has changed the ciphertext; error %v", err)
+	}
+	if sealed, err = s.seal(name, v, plain); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.open(name, Record{Sealed: sealed, Version: v})
+	if err != nil || !bytes.Equal(got, plain) {
+		t.Fatalf("not what was sealed; error %v", err)
+	}
+	if &got[0] != &sealed[envelopeHeader+ringHeader] {
+		t.Error("the plaintext is somewhere else")
+	}
+}
+
 func TestKeyRingKeepsItsKeys(t *testing.T) {
 	t.Parallel()
 	k := randomKey(t)

@@ -47,6 +47,10 @@ type stripe struct {
 // index, names, and the cache's own bookkeeping.
 const l1Overhead = 1024
 
+// leastAge is the least maximum age with which copies are kept. One that lives for
+// less answers nobody, and is only a secret more in memory.
+const leastAge = time.Millisecond
+
 func newL1(maxBytes uint64, maxAge time.Duration) (*l1, error) {
 	l := &l1{maxAge: maxAge, seed: maphash.MakeSeed(), byName: map[string]named{}}
 	var err error
@@ -135,7 +139,7 @@ func (l *l1) replace(id keyID, st *state, epoch uint64) (uint64, bool) {
 }
 
 func (l *l1) put(id keyID, st *state) {
-	if l.off {
+	if l.off || l.maxAge < leastAge {
 		return
 	}
 	st.seen = l.missed.Load()

@@ -55,6 +55,24 @@ func TestL1DropsWhatReplacedAnExpiredEntry(t *testing.T) {
 	}
 }
 
+// Where copies may not be used, there are none, not even for a moment.
+func TestL1OfNoAgeKeepsNothing(t *testing.T) {
+	t.Parallel()
+	for age, want := range map[time.Duration]int{time.Nanosecond: 0, leastAge - 1: 0, time.Hour: 1} {
+		l, err := newL1(1<<20, age)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.close)
+		name := Name{"owner", "partition"}
+		l.keep(testL1ID, &state{name: name, snap: &snapshot{}}, l.epoch(name))
+		l.replace(testL1ID, &state{name: name, snap: &snapshot{}}, l.epoch(name))
+		if got := l.cache.EstimatedSize(); got != want || len(l.byName) != want {
+			t.Errorf("%v: %d copies under %d names, want %d", age, got, len(l.byName), want)
+		}
+	}
+}
+
 // A load that began before a message must not put its older state over what the
 // message confirmed.
 func TestL1MessageOvertakesLoads(t *testing.T) {

@@ -1,8 +1,6 @@
 package tokencache
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -49,31 +47,35 @@ func (n namer) name(k keyID) (Name, error) {
 // owner depends on the account alone, whatever the kind of the key, so that
 // everything of one account is found together.
 func (n namer) owner(k keyID) string {
-	return n.mac("owner", func(b []byte) []byte {
-		return appendOptional(b, k.account) // absent: the application
-	})
+	b := n.begin(make([]byte, 0, nameRoom), "owner")
+	return n.mac(appendOptional(b, k.account)) // absent: the application
 }
 
 func (n namer) partition(k keyID) string {
-	return n.mac("partition", func(b []byte) []byte {
-		b = append(b, byte(k.kind))
-		b = appendOptional(b, k.account)
-		b = appendOptional(b, k.tenant)
-		return appendOptional(b, k.part)
-	})
+	b := n.begin(make([]byte, 0, nameRoom), "partition")
+	b = append(b, byte(k.kind))
+	b = appendOptional(b, k.account)
+	b = appendOptional(b, k.tenant)
+	return n.mac(appendOptional(b, k.part))
 }
 
-func (n namer) mac(role string, parts func([]byte) []byte) string {
-	b := make([]byte, 0, 256)
+// nameRoom is nearly always enough for what is hashed, on the stack.
+const nameRoom = 384
+
+// begin appends what all names in a role begin with.
+func (n namer) begin(b []byte, role string) []byte {
 	b = appendPart(b, nameScheme)
 	b = appendPart(b, role)
 	b = appendPart(b, n.ns.Issuer)
 	b = appendPart(b, n.ns.ClientID)
-	b = appendOptional(b, n.ns.Tenant)
-	b = parts(b)
-	h := hmac.New(sha256.New, n.key)
-	h.Write(b)
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	return appendOptional(b, n.ns.Tenant)
+}
+
+func (n namer) mac(b []byte) string {
+	sum := hmacSHA256(n.key, b)
+	var text [43]byte // the length of 32 bytes in unpadded base64
+	base64.RawURLEncoding.Encode(text[:], sum[:])
+	return string(text[:])
 }
 
 // appendPart appends a part behind its length.

@@ -48,7 +48,7 @@ type Options struct {
 	// L1MaxAge is how old a partition kept in this process may be: the bound on
 	// how long a change by another machine goes unseen when the provider does
 	// not tell of it, and on how long tokens are served while the provider is
-	// down. Defaults to 15 seconds.
+	// down. With less than a millisecond nothing is kept. Defaults to 15 seconds.
 	L1MaxAge time.Duration
 	// ProviderTimeout bounds every call to the provider, also where its driver
 	// does not look at the context. A provider that is in-process, where only a busy

@@ -49,7 +49,8 @@ func (s *sealer) seal(name Name, v Version, plain []byte) ([]byte, error) {
 	return append(header, body...), nil
 }
 
-// open returns the plaintext. A plaintext record is refused where there are
+// open returns the plaintext, and keeps the record's bytes or overwrites them: the
+// caller gives them away. A plaintext record is refused where there are
 // keys: accepting it would let anyone who writes to the backend plant one. The
 // error is an [*unreadableError], or wraps [ErrUnavailable].
 func (s *sealer) open(name Name, r Record) ([]byte, error) {
@@ -65,7 +66,7 @@ func (s *sealer) open(name Name, r Record) ([]byte, error) {
 	case s.aead == nil:
 		return b[envelopeHeader:], nil
 	}
-	plain, err := s.aead.Decrypt(b[envelopeHeader:], s.associated(b[:envelopeHeader], name, r.Version))
+	plain, err := s.decrypt(b[envelopeHeader:], s.associated(b[:envelopeHeader], name, r.Version))
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return nil, err
@@ -73,6 +74,15 @@ func (s *sealer) open(name Name, r Record) ([]byte, error) {
 		return nil, whyUnreadable(err)
 	}
 	return plain, nil
+}
+
+// decrypt decrypts in place where it can, so that a load does not need the memory
+// of its record twice.
+func (s *sealer) decrypt(body, associated []byte) ([]byte, error) {
+	if ring, ok := s.aead.(*KeyRing); ok {
+		return ring.decrypt(body, associated, true)
+	}
+	return s.aead.Decrypt(body, associated)
 }
 
 // outdated tells whether a record was sealed with another key than the one that

@@ -82,7 +82,7 @@ func TestOpenTellsTheReason(t *testing.T) {
 		"unknown key, ring in a wrapper":     {wrapped, name, v, sealed, reasonUnknownKey, id1},
 		"foreign AEAD":                       {foreign, name, v, sealed, reasonForeign, ""},
 	} {
-		got, err := tt.s.open(tt.name, Record{Sealed: tt.sealed, Version: tt.v})
+		got, err := tt.s.open(tt.name, Record{Sealed: bytes.Clone(tt.sealed), Version: tt.v})
 		wantReason(t, what, err, tt.reason, tt.key)
 		if err == nil && string(got) != "tokens" || err != nil && got != nil {
 			t.Errorf("%s: got the plaintext %q", what, got)

@@ -25,9 +25,11 @@
 //
 // # Round trips
 //
-// A load is one round trip of three reads, a save one script: it compares the
+// A load is one round trip of two reads, a save one script: it compares the
 // version and the owner's mark, stores the record with its expiry, keeps the
-// owner's index, and tells the other machines. Nothing scans the keys.
+// owner's index, and tells the other machines. Nothing scans the keys. On a busy
+// machine, loads of one moment share a pipeline, unless the client is one of a
+// Cluster; a hook of the client sees it with the context of one of them.
 //
 // # The server
 //

@@ -27,6 +27,7 @@ type Provider struct {
 	work   sync.WaitGroup // in the background
 	doubts doubts
 	idle   idle
+	reads  reads
 }
 
 var (
@@ -53,6 +54,8 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 		return nil, err
 	}
 	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log, punctual: punctual}
+	_, oneServer := client.(*redis.Client)
+	p.reads.client, p.reads.scattered = client, !oneServer
 	if known && !punctual {
 		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
 			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")

@@ -5,50 +5,46 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // Load reads a record and its owner's mark in one round trip. See
 // [tokencache.Provider].
 //
-// The mark is read before and after the record, so that the two belong together
-// if it has not changed in between. That is faster than a script or a
-// transaction, and reads go on while a Cluster moves the slot, one key at a time.
+// The record is read first. If the owner is removed, and signs in again, just in
+// between, the two are an old record and a newer mark, as they were when that mark
+// was set: an owner who is removed. The other way round they would be a new record
+// and an older mark, and the sign-in would seem to be removed. So two commands do,
+// faster than a script or a transaction, and reads go on while a Cluster moves the
+// slot, one key at a time.
 func (p *Provider) Load(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
 	stop := p.overdue(ctx)
 	defer stop()
-	k := p.keysOf(n)
-	for {
-		pipe := p.client.Pipeline()
-		before := pipe.GetRange(ctx, k.mark, 0, maxMark)
-		value := pipe.GetRange(ctx, k.record, 0, int64(maxSize)) // one byte more than there may be
-		after := pipe.GetRange(ctx, k.mark, 0, maxMark)
-		if _, err := pipe.Exec(ctx); err != nil && !isWrongType(err) {
+	record, mark := p.readKeys(n)
+	got, err := p.reads.load(ctx, record, mark)
+	if err != nil {
+		return tokencache.Record{}, mapped(err)
+	}
+	for _, err := range [...]error{got.record.Err(), got.mark.Err()} {
+		if err != nil && !isWrongType(err) {
 			return tokencache.Record{}, p.answered(err)
 		}
-		if before.Err() == nil && after.Err() == nil && before.Val() != after.Val() {
-			continue // of an owner who is removed at this moment, and not over and over
-		}
-		return loaded(value, after)
 	}
+	return loaded(got)
 }
 
 // maxMark is the last byte of a mark that is read: one more than it has.
-const maxMark = int64(len(tokencache.Version{}))
+const maxMark = len(tokencache.Version{})
 
-func loaded(value, mark *redis.StringCmd) (tokencache.Record, error) {
-	if err := mark.Err(); err != nil {
+func loaded(got read) (tokencache.Record, error) {
+	if err := got.mark.Err(); err != nil {
 		return tokencache.Record{}, mapped(err)
 	}
 	var r tokencache.Record
-	stored, err := value.Bytes()
+	stored, err := got.record.Bytes()
 	switch {
-	case isWrongType(err):
+	case err != nil: // isWrongType
 		r, err = tokencache.Record{Sealed: []byte{0}}, nil // as of a value that is not ours, see decode
-	case err != nil:
-		return r, mapped(err)
 	case len(stored) == 0:
 		err = tokencache.ErrNotFound
 	case len(stored) > maxSize:
@@ -56,10 +52,11 @@ func loaded(value, mark *redis.StringCmd) (tokencache.Record, error) {
 	default:
 		r = decode(stored)
 	}
-	switch len(mark.Val()) {
+	mark := got.mark.Val()
+	switch len(mark) {
 	case 0:
 	case len(r.Mark):
-		copy(r.Mark[:], mark.Val())
+		copy(r.Mark[:], mark)
 	default:
 		return tokencache.Record{}, errForeignMark
 	}

@@ -72,6 +72,12 @@ func (p *Provider) keysOf(n tokencache.Name) keys {
 	return o
 }
 
+// readKeys are those that a load reads.
+func (p *Provider) readKeys(n tokencache.Name) (record, mark string) {
+	tag := "{" + n.Owner + "}:"
+	return p.prefix + tag + "r:" + n.Partition, p.prefix + tag + "m"
+}
+
 // ownerKeys are those that all partitions of an owner share.
 func (p *Provider) ownerKeys(owner string) keys {
 	base := p.prefix + "{" + owner + "}:"

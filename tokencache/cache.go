@@ -73,7 +73,7 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.names = namer{key: keys.Names, ns: ns}
+	c.names = newNamer(keys.Names, ns)
 	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
 	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess), punctual: caps.InProcess || caps.Punctual}
 	// Another AEAD may ask a server of its own, for as long as it likes.

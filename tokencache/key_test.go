@@ -14,7 +14,7 @@ import (
 
 func testNamer(issuer, client, tenant string) namer {
 	key := []byte("0123456789abcdefghijklmnopqrstuv")
-	return namer{key: key, ns: Namespace{Issuer: issuer, ClientID: client, Tenant: tenant}}
+	return newNamer(key, Namespace{Issuer: issuer, ClientID: client, Tenant: tenant})
 }
 
 // Names of a release must be found by the next one, so these never change.
@@ -93,7 +93,7 @@ func TestNamesTellNothing(t *testing.T) {
 				t.Errorf("the name %q shows the account", s)
 			}
 		}
-		other := namer{key: []byte(strings.Repeat("x", 31) + "y"), ns: testNamer("https://login.example", "client", "").ns}
+		other := newNamer([]byte(strings.Repeat("x", 31)+"y"), testNamer("https://login.example", "client", "").ns)
 		if n2, _ := other.name(AccountKey(account).id); n2 == name {
 			t.Error("another key gives the same name: anyone could compute it")
 		}

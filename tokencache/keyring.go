@@ -3,6 +3,7 @@ package tokencache
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -232,8 +233,11 @@ func (r *KeyRing) decrypt(ciphertext, associatedData []byte, inPlace bool) ([]by
 }
 
 func ringCipher(secret, salt []byte) (cipher.AEAD, error) {
-	key := hkdfSHA256(secret, salt, ringInfo)
-	block, err := aes.NewCipher(key[:])
+	key, err := hkdf.Key(sha256.New, secret, salt, ringInfo, KeySize)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,13 @@
 package tokencache
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"hash"
+	"sync"
 )
 
 // Namespace separates the partitions of one client at one authorization server
@@ -33,8 +37,12 @@ const nameScheme = "coatcheck name 1"
 // namer turns keys into storage names. Every part is length-prefixed, so that
 // no two lists of parts are the same bytes.
 type namer struct {
-	key []byte
-	ns  Namespace
+	ns   Namespace
+	macs *sync.Pool // of HMACs under the name key: to set one up takes as long as to use it
+}
+
+func newNamer(key []byte, ns Namespace) namer {
+	return namer{ns: ns, macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 }
 
 func (n namer) name(k keyID) (Name, error) {
@@ -72,10 +80,12 @@ func (n namer) begin(b []byte, role string) []byte {
 }
 
 func (n namer) mac(b []byte) string {
-	sum := hmacSHA256(n.key, b)
-	var text [43]byte // the length of 32 bytes in unpadded base64
-	base64.RawURLEncoding.Encode(text[:], sum[:])
-	return string(text[:])
+	h := n.macs.Get().(hash.Hash) // put there above
+	defer n.macs.Put(h)
+	h.Reset()
+	h.Write(b)
+	var sum [sha256.Size]byte
+	return base64.RawURLEncoding.EncodeToString(h.Sum(sum[:0]))
 }
 
 // appendPart appends a part behind its length.

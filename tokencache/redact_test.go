@@ -52,7 +52,7 @@ func TestKeysAndAccountsDoNotPrint(t *testing.T) {
 	ring := keys.Seal.(*KeyRing)
 	assertion := Assertion{hash: marker, account: marker, tenant: marker}
 	ticket := Ticket{account: marker, generation: generation{1}}
-	cache := &Cache{ns: Namespace{Issuer: marker}, opts: Options{Keys: &keys}, names: namer{key: raw}}
+	cache := &Cache{ns: Namespace{Issuer: marker}, opts: Options{Keys: &keys}, names: newNamer(raw, Namespace{})}
 	account, session := AccountKey(marker), SessionKey(marker, marker)
 	for _, tt := range []struct {
 		value any

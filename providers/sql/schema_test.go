@@ -176,7 +176,10 @@ func TestMigrateWhileWriting(t *testing.T) {
 	must(t, err)
 	_, err = reader.Exec(ctx, "SELECT count(*) FROM "+o.Prefix+"records") // holds a lock until it ends
 	must(t, err)
-	time.AfterFunc(5*time.Second, func() { _ = reader.Rollback(ctx) })
+	wg.Go(func() {
+		time.Sleep(5 * time.Second)
+		_ = reader.Rollback(ctx)
+	})
 
 	next := sqlprovider.Postgres(pool(t, sharedURL(t)), o)
 	sqlprovider.AddMigration(next, `

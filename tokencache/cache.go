@@ -31,6 +31,7 @@ type Cache struct {
 	down     downtime
 	unsaved  unsaved
 	journal  journal
+	hearsay  hearsay
 
 	upkeeping *semaphore.Weighted
 	releasing *semaphore.Weighted

@@ -97,6 +97,10 @@ type Change struct {
 	Name Name
 	// Version is what it changed to.
 	Version Version
+	// Replaced is the version that was there before. Zero means that none was, or
+	// that the provider cannot tell. A [Cache] that is told does not use what comes
+	// back when the backend fails over and loses acknowledged writes.
+	Replaced Version
 	// Missed means that changes may have been lost, of any name.
 	Missed bool
 }

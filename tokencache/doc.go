@@ -61,12 +61,17 @@
 // minutes after each save a Cache knows the versions that it has replaced, and
 // stores the newer record again, or the removal, when one of them comes back:
 // before anything of it is served or spent, and in the background after a watcher
-// has lost its connection ([EventRestore]). So nobody is signed out by a failover,
-// and nobody who signed out is signed in again, provided that the process which
-// wrote is still running, and is there before another asks for the same partition. A
-// partition that is gone altogether stays gone. Of [Partition.SignOutEverywhere],
-// what it had removed is removed again; the mark that keeps out what was being
-// created meanwhile is not set again.
+// has lost its connection ([EventRestore]). Other processes hear from the watcher
+// what was replaced, do not use what comes back either, and answer
+// [ErrUnavailable] for up to 5 seconds until the one that wrote has restored it. So
+// nobody is signed out by a failover, and nobody who signed out is signed in again,
+// provided that the process which wrote is still running, and that the others had
+// heard of it. Of [Partition.SignOutEverywhere], what it had removed is removed
+// again; the mark that keeps out what was being created meanwhile is not set again.
+//
+// A partition that is gone altogether stays gone: it was evicted, or somebody has
+// emptied the store. But one that was created within the last two minutes is stored
+// again when the watcher's connection was lost since.
 //
 // # Encryption
 //

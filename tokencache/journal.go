@@ -66,12 +66,9 @@ func (j *journal) add(key Key, over *state, r Record) {
 		}
 		j.remove(e)
 	}
-	if over.version != (Version{}) {
-		s.replaced = append(s.replaced, over.version)
+	if was := over.was(); was != (Version{}) {
+		s.replaced = append(s.replaced, was)
 		s.replaced = s.replaced[max(0, len(s.replaced)-journalVersions):]
-	}
-	if len(s.replaced) == 0 {
-		return // where nothing was, nothing can come back
 	}
 	if j.entries == nil {
 		j.entries = map[Name]*list.Element{}
@@ -81,20 +78,36 @@ func (j *journal) add(key Key, over *state, r Record) {
 	j.prune(now)
 }
 
-// newer returns what has replaced the state, nil if that is not known.
-func (j *journal) newer(st *state) *saved {
-	if st == nil || !st.found || j.count.Load() == 0 {
+// newer returns what has replaced the state, nil if that is not known. In between
+// there may have been what others saved, of which there is hearsay.
+//
+// Where nothing is stored, it may have been evicted, or somebody has emptied the
+// store to sign everybody out. That is not undone: only a new user who was not seen
+// there since the store may have failed over comes back.
+func (j *journal) newer(st *state, h *hearsay) *saved {
+	if st == nil || j.count.Load() == 0 {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.prune(time.Now())
-	if e := j.entries[st.name]; e != nil {
-		if s := e.Value.(*saved); slices.Contains(s.replaced, st.version) {
-			return s
-		}
+	e := j.entries[st.name]
+	if e == nil {
+		return nil
+	}
+	s, was := e.Value.(*saved), st.was()
+	switch {
+	case !st.found && (s.round == j.round || h.knows(s.record.Version)):
+		return nil
+	case slices.Contains(s.replaced, was), was != s.record.Version && h.leads(was, s.has):
+		return s
 	}
 	return nil
+}
+
+// has tells whether it is the version, or has replaced it.
+func (s *saved) has(v Version) bool {
+	return v == s.record.Version || slices.Contains(s.replaced, v)
 }
 
 // missed begins a round. It tells whether the caller is to start the goroutine.

@@ -55,17 +55,17 @@ func TestJournal(t *testing.T) {
 			}
 			for i, want := range c.want {
 				got := none
-				if s := j.newer(stored("p", v[i])); s != nil {
+				if s := j.newer(stored("p", v[i]), &hearsay{}); s != nil {
 					got = int(s.record.Version[0]) - 1
 				}
 				if got != want {
 					t.Errorf("version %d is replaced by %d, want %d", i, got, want)
 				}
 			}
-			if j.newer(stored("another", v[0])) != nil {
+			if j.newer(stored("another", v[0]), &hearsay{}) != nil {
 				t.Error("another partition's version was replaced")
 			}
-			if j.newer(&state{name: Name{"owner", "p"}}) != nil {
+			if j.newer(&state{name: Name{"owner", "p"}}, &hearsay{}) != nil {
 				t.Error("nothing was replaced by something")
 			}
 		})
@@ -81,7 +81,7 @@ func TestJournalIsBounded(t *testing.T) {
 		j.add(Key{}, stored(fmt.Sprint(i), v[1]), record(v[2])) // in its place
 	}
 	for i := range 100 {
-		if got, want := j.newer(stored(fmt.Sprint(i), v[0])) != nil, i >= 90; got != want {
+		if got, want := j.newer(stored(fmt.Sprint(i), v[0]), &hearsay{}) != nil, i >= 90; got != want {
 			t.Errorf("partition %d is remembered: %t, want %t", i, got, want)
 		}
 	}
@@ -91,13 +91,13 @@ func TestJournalIsBounded(t *testing.T) {
 	for range 100 {
 		over := NewVersion()
 		j.add(Key{}, stored("99", over), record(NewVersion()))
-		if s := j.newer(stored("99", over)); len(s.replaced) > journalVersions {
+		if s := j.newer(stored("99", over), &hearsay{}); len(s.replaced) > journalVersions {
 			t.Fatalf("%d replaced versions", len(s.replaced))
 		}
 	}
 	large := Record{Version: v[1], Sealed: make([]byte, j.most)}
 	j.add(Key{}, stored("large", v[0]), large)
-	if j.newer(stored("large", v[0])) != nil || j.size != 0 {
+	if j.newer(stored("large", v[0]), &hearsay{}) != nil || j.size != 0 {
 		t.Errorf("what is larger than the journal is in it, with %d bytes", j.size)
 	}
 }
@@ -111,11 +111,11 @@ func TestJournalForgets(t *testing.T) {
 		time.Sleep(journalLife - time.Second)
 		j.add(Key{}, stored("p", v[1]), record(v[2]))
 		time.Sleep(journalLife - time.Second)
-		if j.newer(stored("p", v[0])) == nil {
+		if j.newer(stored("p", v[0]), &hearsay{}) == nil {
 			t.Error("the first of a chain is forgotten while the last is remembered")
 		}
 		time.Sleep(time.Second)
-		if j.newer(stored("p", v[0])) != nil || j.size != 0 || len(j.entries) != 0 || j.count.Load() != 0 {
+		if j.newer(stored("p", v[0]), &hearsay{}) != nil || j.size != 0 || len(j.entries) != 0 || j.count.Load() != 0 {
 			t.Error("it is still remembered")
 		}
 		if j.missed() {

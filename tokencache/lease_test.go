@@ -20,6 +20,7 @@ func TestLeaseLostBeforeSpending(t *testing.T) {
 		var events log
 		a, store := newAuthority(), newProvider(t)
 		faults := providertest.NewFaults(store)
+		faults.Set(providertest.Hang(), providertest.OpWatch) // it hears of nothing either
 		suspended := newCache(t, faults, &tokencache.Options{Events: events.add})
 		other := newCache(t, store, nil)
 		ticket := mustSignIn(t, other, a, "read")

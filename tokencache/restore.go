@@ -18,33 +18,57 @@ const (
 	restoreRetry = time.Second
 )
 
-// errBehind says that the store goes on answering with what was replaced.
-var errBehind = errors.New("it answers with what has been replaced")
+var (
+	// errBehind says that the store goes on answering with what was replaced.
+	errBehind = errors.New("it answers with what has been replaced")
+	// errAwaited says that another machine has to restore what it wrote.
+	errAwaited = errors.New("it answers with what another machine has replaced, as after a failover that lost writes; " +
+		"that machine is waited for")
+)
 
 // loadRecord loads the partition's record, and tells of it. Should the store have
 // gone back to what this process has replaced, as after a failover that has lost
 // acknowledged writes, what it has lost is stored again first: the refresh token of
-// the older record has been spent, or its user has signed out. With an error,
-// nothing of the older one is used.
+// the older record has been spent, or its user has signed out. What another machine
+// has replaced, that one has to restore. With an error, nothing of the older record
+// is used.
 //
-// Nothing is restored where nothing is stored, be it because of an eviction, or
-// because somebody has emptied the store to sign everybody out.
+// Where nothing is stored, that goes for partitions that are new; see
+// [journal.newer].
 func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
 	for range restoreAttempts {
 		began := time.Now()
 		st, err := p.loadStored(ctx, name)
-		newer := p.cache.journal.newer(st)
-		if newer == nil {
+		newer := p.cache.journal.newer(st, &p.cache.hearsay)
+		switch at, replaced := p.replacedAt(st, newer); {
+		case !replaced:
 			return st, err
-		}
-		if newer.at.After(began) {
-			continue // it was replaced while it was on its way
+		case at.After(began): // while it was on its way
+			continue
+		case newer == nil:
+			return nil, unavailable("load", errAwaited)
 		}
 		if err := p.restore(ctx, st, newer); err != nil {
 			return nil, err
 		}
 	}
 	return nil, unavailable("load", errBehind)
+}
+
+// replacedAt tells whether the state has been replaced, by the save of this process
+// or by that of another one, and when.
+func (p *Partition) replacedAt(st *state, by *saved) (at time.Time, ok bool) {
+	switch {
+	case by != nil:
+		return by.at, true
+	case st == nil || !st.found && p.key.selfRenewing(): // it ends early, and another one is obtained
+		return time.Time{}, false
+	}
+	at, ok = p.cache.hearsay.replaced(st.was())
+	if lives := min(p.cache.opts.IdleTimeout, p.cache.opts.AbsoluteTimeout); ok && !st.found && time.Since(at) >= lives {
+		return time.Time{}, false // it has expired
+	}
+	return at, ok
 }
 
 // restore stores again what has replaced the state: the same record under the
@@ -58,14 +82,14 @@ func (p *Partition) loadRecord(ctx context.Context, name Name) (*state, error) {
 // where that is known: a sign-in that began later may be under way.
 func (p *Partition) restore(ctx context.Context, st *state, newer *saved) error {
 	began, r := time.Now(), newer.record
-	err := p.cache.store.save(ctx, st.name, r, IfVersion(st.version))
+	err := p.cache.store.save(ctx, st.name, r, st.condition())
 	if errors.Is(err, ErrRemoved) {
 		removed := removalTime(r.Mark)
 		if removed.IsZero() {
 			removed = began
 		}
 		r = Record{Version: newRemoval(removed), Mark: st.mark, Expires: began.Add(tombstoneLife)}
-		err = p.cache.store.save(ctx, st.name, r, IfVersion(st.version))
+		err = p.cache.store.save(ctx, st.name, r, st.condition())
 	}
 	switch {
 	case errors.Is(err, ErrConflict):

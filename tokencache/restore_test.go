@@ -78,6 +78,10 @@ func TestFailoverLosesRefreshes(t *testing.T) {
 				l.events.take()
 				_, err := l.cache.Partition(l.ticket.Key()).Token(t.Context(), request("next"), l.a)
 				if c.forgotten {
+					// It has heard of its own save like any other machine, and waits for itself.
+					wantError(t, err, tokencache.ErrUnavailable)
+					time.Sleep(6 * time.Second)
+					_, err = l.cache.Partition(l.ticket.Key()).Token(t.Context(), request("next"), l.a)
 					wantError(t, err, tokencache.ErrInvalidGrant)
 					if got := l.a.reused.Load(); got != 1 {
 						t.Errorf("%d refresh tokens were used twice: the test looks at nothing", got)
@@ -140,7 +144,9 @@ func TestFailoverLosesWhatTwoMachinesWrote(t *testing.T) {
 		l.token(t, l.cache, "one")
 		want := l.token(t, other, "two")
 		l.store.fail()
-		l.token(t, l.cache, "one") // the first restores its own
+		// The first restores its own, and waits for the other.
+		_, err := l.cache.Partition(l.ticket.Key()).Token(t.Context(), request("one"), l.a)
+		wantError(t, err, tokencache.ErrUnavailable)
 		time.Sleep(2 * time.Second)
 		if got := l.token(t, l.cache, "two"); got.AccessToken != want.AccessToken {
 			t.Error("the later of the two is not stored")
@@ -352,6 +358,7 @@ func TestFailoverIntoAnEmptyStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLost(t)
+		time.Sleep(3 * time.Minute)
 		l.token(t, l.cache, "write")
 		l.store.replica = newSite(t)
 		saves := l.faults.Calls(providertest.OpSave)
@@ -361,6 +368,76 @@ func TestFailoverIntoAnEmptyStore(t *testing.T) {
 			t.Errorf("%d saves, and there is nothing to save over", got)
 		}
 		l.events.wantAmong(t, "invalidation missed", "load")
+	})
+}
+
+// Who has signed in at the last moment is not lost to a failover, whichever machine
+// they ask next.
+func TestFailoverLosesASignIn(t *testing.T) {
+	t.Parallel()
+	for name, wrote := range map[string]bool{"asked where it was written": true, "asked elsewhere": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLost(t)
+				machine := l.machine(t, &log{})
+				if wrote {
+					machine = l.cache
+				}
+				time.Sleep(3 * time.Minute)
+				l.store.replica = newSite(t)
+				l.store.failAndReconnect() // into an empty store
+				l.ticket = mustSignIn(t, l.cache, l.a, "read")
+				l.token(t, l.cache, "write")
+				synctest.Wait()
+				l.store.fail()
+				err := machine.Partition(l.ticket.Key()).Check(t.Context())
+				if err != nil {
+					wantError(t, err, tokencache.ErrUnavailable)
+				}
+				time.Sleep(2 * time.Second)
+				l.token(t, machine, "third")
+				l.a.wantRefreshes(t, 2)
+			})
+		})
+	}
+}
+
+// What came into being and was removed is not brought back by who made it.
+func TestFailoverLosesASignInAndASignOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLost(t)
+		l.store.replica = newSite(t)
+		other := newCache(t, l.store, &tokencache.Options{Keys: l.keys})
+		if err := other.Partition(l.ticket.Key()).SignOut(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Close(t.Context()); err != nil { // it cannot tell any more
+			t.Fatal(err)
+		}
+		l.store.failAndReconnect()
+		time.Sleep(6 * time.Second)
+		wantError(t, l.cache.Partition(l.ticket.Key()).Check(t.Context()), tokencache.ErrNoTokens)
+	})
+}
+
+// What is evicted, or removed to sign everybody out, stays away from a store that
+// has not failed over.
+func TestNewUserIsEvicted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLost(t)
+		time.Sleep(time.Second)
+		l.store.mu.Lock()
+		l.store.primary.Provider = newProvider(t)
+		l.store.mu.Unlock()
+		machine := l.machine(t, &log{})
+		wantError(t, machine.Partition(l.ticket.Key()).Check(t.Context()), tokencache.ErrNoTokens)
+		time.Sleep(15 * time.Second) // beyond the copy in memory
+		wantError(t, l.cache.Partition(l.ticket.Key()).Check(t.Context()), tokencache.ErrUnavailable)
+		time.Sleep(6 * time.Second)
+		wantError(t, l.cache.Partition(l.ticket.Key()).Check(t.Context()), tokencache.ErrNoTokens)
 	})
 }
 

@@ -41,6 +41,15 @@ func (s *state) snapshot() *snapshot {
 	return s.snap
 }
 
+// was is the version that a save over this state replaces, zero if that is not
+// known.
+func (s *state) was() Version {
+	if !s.found {
+		return absence(s.name)
+	}
+	return s.version
+}
+
 // condition is that of a save which replaces this state and no other. What was
 // too large to be read has no version that is known, and is replaced whatever it
 // is by now.

@@ -52,6 +52,7 @@ func (p *Partition) loadStored(ctx context.Context, name Name) (*state, error) {
 
 // changed takes a message of the provider's watcher.
 func (c *Cache) changed(change Change) {
+	c.hearsay.add(&change)
 	switch id := c.l1.changed(change); {
 	case change.Missed:
 		c.tell(Event{Kind: EventInvalidation, Detail: detailMissed})

@@ -24,7 +24,6 @@ type family struct {
 	account  string
 	lifetime time.Duration // of its access tokens
 	current  tokencache.Secret
-	rotated  time.Time
 	reuses   int
 	revoked  bool
 }
@@ -53,7 +52,7 @@ func (a *authority) signIn(account string, lifetime time.Duration) func(context.
 // issue is called with the lock held.
 func (a *authority) issue(f *family, scopes []string) tokencache.Grant {
 	a.serial++
-	f.current, f.rotated = tokencache.Secret(fmt.Sprintf("marker-refresh-%d", a.serial)), time.Now()
+	f.current = tokencache.Secret(fmt.Sprintf("marker-refresh-%d", a.serial))
 	a.families[f.current] = f
 	return tokencache.Grant{
 		AccessToken:  tokencache.Secret(fmt.Sprintf("%s%d", accessOf(f.account), a.serial)),
@@ -115,16 +114,4 @@ func (a *authority) holds(account string, rt tokencache.Secret) bool {
 	defer a.mu.Unlock()
 	f := a.latest[account]
 	return f != nil && f.current == rt
-}
-
-// rotatedIn counts the accounts that got a refresh token in the time between.
-func (a *authority) rotatedIn(from, to time.Time) (users int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, f := range a.latest {
-		if f.rotated.After(from) && f.rotated.Before(to) {
-			users++
-		}
-	}
-	return users
 }

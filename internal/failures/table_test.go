@@ -14,7 +14,6 @@ type row struct {
 	failure   string
 	seen      *record
 	recovered time.Duration
-	affected  int // users who got a refresh token while it lasted
 	lost      int
 	reused    int
 }

@@ -44,10 +44,11 @@ func (p *Provider) Save(ctx context.Context, name tokencache.Name, record tokenc
 	if record.Removed() && p.tombstones.Load() >= p.maxTombstones && p.full() {
 		return errFull
 	}
-	if err := p.save(name, record, cond); err != nil {
+	replaced, err := p.save(name, record, cond)
+	if err != nil {
 		return err
 	}
-	p.subscribers.tell(tokencache.Change{Name: name, Version: record.Version})
+	p.subscribers.tell(tokencache.Change{Name: name, Version: record.Version, Replaced: replaced})
 	return nil
 }
 
@@ -58,23 +59,30 @@ func (p *Provider) full() bool {
 	return p.tombstones.Load() >= p.maxTombstones
 }
 
-func (p *Provider) save(name tokencache.Name, record tokencache.Record, cond tokencache.Condition) error {
+// save stores the record, and returns the version that it has replaced.
+func (p *Provider) save(
+	name tokencache.Name, record tokencache.Record, cond tokencache.Condition,
+) (replaced tokencache.Version, err error) {
 	s := p.stripes.of(name.Owner)
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if !record.Removed() {
 		mark := s.mark(name.Owner, time.Now())
 		if mark != (tokencache.Version{}) && mark != record.Mark {
-			return tokencache.ErrRemoved
+			return replaced, tokencache.ErrRemoved
 		}
 	}
 	next := newEntry(name, record) // copies, before any lock that others wait for
-	return p.change(s, name, func(old *entry) (*entry, error) {
+	err = p.change(s, name, func(old *entry) (*entry, error) {
 		if !holds(cond, old) {
 			return nil, tokencache.ErrConflict
 		}
+		if old != nil {
+			replaced = old.version
+		}
 		return next, nil
 	})
+	return replaced, err
 }
 
 // holds tells whether the condition holds over old, which is nil if nothing is

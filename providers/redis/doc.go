@@ -38,7 +38,8 @@
 //     it removes. With noeviction, saves fail while the memory is full: nobody is
 //     signed out, and users can still sign out.
 //   - Replication is asynchronous: a failover may lose the last writes, also those
-//     that were acknowledged. min-replicas-to-write narrows that, not more.
+//     that were acknowledged. A Cache recognises that, and restores them, see
+//     [tokencache]; min-replicas-to-write has there be fewer.
 //   - appendonly yes, if the tokens are to survive a restart of the server. Without
 //     it everybody signs in again. What a killed server loses with appendfsync
 //     everysec, up to the last two seconds, is as after a failover; appendfsync

@@ -78,18 +78,25 @@ func (p *Provider) ownerKeys(owner string) keys {
 	return keys{mark: base + "m", index: base + "i"}
 }
 
-// A change is told as the version, the owner, a colon and the partition.
+// A change is told as the version, the owner, a colon, the partition, a colon, and
+// the head that was replaced, which the script adds.
 func encodeChange(n tokencache.Name, v tokencache.Version) string {
-	return string(v[:]) + n.Owner + ":" + n.Partition
+	return string(v[:]) + n.Owner + ":" + n.Partition + ":"
 }
 
-func decodeChange(s string) (tokencache.Change, bool) {
-	var c tokencache.Change
+func decodeChange(s string) (c tokencache.Change, ok bool) {
 	if len(s) < len(c.Version) {
 		return c, false
 	}
+	var rest string
 	copy(c.Version[:], s)
-	var ok bool
-	c.Name.Owner, c.Name.Partition, ok = strings.Cut(s[len(c.Version):], ":")
+	c.Name.Owner, rest, ok = strings.Cut(s[len(c.Version):], ":")
+	if !ok {
+		return c, false
+	}
+	c.Name.Partition, rest, ok = strings.Cut(rest, ":")
+	if len(rest) == headSize && rest[0] == format {
+		copy(c.Replaced[:], rest[1:])
+	}
 	return c, ok
 }

@@ -132,7 +132,7 @@ func TestWatchForeignMessages(t *testing.T) {
 	p := newProvider(t, c, nil)
 	changes := watch(t, p)
 	next(t, changes, time.Second, true)
-	for _, text := range []string{"", "x", "0123456789abcdef", "0123456789abcdefname"} {
+	for _, text := range []string{"", "x", "0123456789abcdef", "0123456789abcdefname", "0123456789abcdefowner:name"} {
 		must(t, c.Publish(t.Context(), "coatcheck:changes", text).Err())
 	}
 	n, r := newName(), record("x")

@@ -78,6 +78,7 @@ const (
 	watchLoses      fault = "loses a change now and then"
 	watchMissedOnce fault = "begins with Missed the first time only"
 	watchGap        fault = "sends Missed before it listens"
+	watchReplaced   fault = "tells the new version as the one that was replaced"
 
 	peerRecords fault = "does not see what its peer saves over what it has loaded"
 	peerMarks   fault = "does not see its peer's marks"
@@ -144,6 +145,7 @@ func faults() map[fault][]string {
 		watchLoses:           {"Watcher/Crowd"},
 		watchMissedOnce:      {"Watcher/Again"},
 		watchGap:             {"Watcher/Gapless"},
+		watchReplaced:        {"Watcher/Changes"},
 		peerRecords:          {"Basic/ReadYourWrites"},
 		peerMarks:            {"Owners/MarkSeen"},
 		peerLeases:           {"Leaser/Exclusive"},

@@ -161,7 +161,11 @@ func (p *reference) Save(ctx context.Context, n tokencache.Name, r tokencache.Re
 	err := p.saveLocked(p.folded(n), r, c)
 	p.mu.Unlock()
 	if err == nil {
-		p.tell(tokencache.Change{Name: n, Version: r.Version})
+		change := tokencache.Change{Name: n, Version: r.Version}
+		if p.fault == watchReplaced {
+			change.Replaced = r.Version
+		}
+		p.tell(change)
 	}
 	return err
 }

@@ -59,6 +59,8 @@ const (
 	ruleWatchLast   = "Of a record that has changed again meanwhile, the last change may stand for those before."
 	ruleWatchOwn    = "Changes made through the same provider value are told too."
 
+	ruleWatchReplaced = "Replaced is the version that was there before. Zero means that none was, or that the provider cannot tell."
+
 	ruleSweep = "Sweep removes expired records, tombstones and marks, and returns how many."
 	rulePing  = "Ping returns nil if the backend answers."
 )

@@ -83,12 +83,19 @@ func (e *env) next(w *watching, rule string) tokencache.Change {
 // wantChange waits for the change. Others may come between, of names that
 // share the store, and Missed counts as none: it tells of a lost connection,
 // which a test has not.
-func (e *env) wantChange(rule string, w *watching, n tokencache.Name, v tokencache.Version) {
+func (e *env) wantChange(rule string, w *watching, n tokencache.Name, v tokencache.Version) tokencache.Change {
 	e.Helper()
 	for {
 		if c := e.next(w, rule); c.Name == n && c.Version == v {
-			return
+			return c
 		}
+	}
+}
+
+func (e *env) wantReplaced(c tokencache.Change, v tokencache.Version) {
+	e.Helper()
+	if c.Replaced != v && c.Replaced != (tokencache.Version{}) {
+		e.broken(ruleWatchReplaced, "a Change tells of another version than was there")
 	}
 }
 
@@ -102,11 +109,11 @@ func testWatchChanges(e *env) {
 	w := e.watch(e.p)
 	r, there, dead := record("created"), record("changed there"), tombstone()
 	n := e.create(r)
-	e.wantChange(ruleWatchOwn, w, n, r.Version)
+	e.wantReplaced(e.wantChange(ruleWatchOwn, w, n, r.Version), tokencache.Version{})
 	e.save(e.peer, n, there, tokencache.IfVersion(r.Version))
-	e.wantChange(ruleWatch, w, n, there.Version)
+	e.wantReplaced(e.wantChange(ruleWatch, w, n, there.Version), r.Version)
 	e.save(e.peer, n, dead, tokencache.Always())
-	e.wantChange(ruleWatch, w, n, dead.Version)
+	e.wantReplaced(e.wantChange(ruleWatch, w, n, dead.Version), there.Version)
 	// Nothing is lost in a crowd either. There is no order between partitions,
 	// which may be on several servers.
 	crowd := make(changes)

@@ -6,7 +6,7 @@
 --       2 the mark that the writer saw, empty for none
 --       3 the value; a head and an expiry alone are a tombstone
 --       4 the life in milliseconds, -1 for ever
---       5 the partition, 6 the channel, 7 what to tell it
+--       5 the partition, 6 the channel, 7 what to tell it, and then the head that was replaced
 -- Returns 0 saved, 1 conflict, 2 removed
 local HEAD, EMPTY = 17, 25
 local value, life = ARGV[3], tonumber(ARGV[4])
@@ -27,7 +27,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Nobody hears of it before the script has ended. An access list without the channel,
 -- as it is where nothing else is said, refuses the save here.
-redis.call('PUBLISH', ARGV[6], ARGV[7])
+redis.call('PUBLISH', ARGV[6], ARGV[7] .. (type(head) == 'string' and head or ''))
 -- When the memory is full, the first write of a script is refused if it needs
 -- more, and nothing after it. So a record begins with the write that needs some,
 -- and a tombstone with one that does not: users can still sign out.

@@ -25,6 +25,7 @@ func TestNewRefuses(t *testing.T) {
 		"capitals":       {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "Auth_"}), "Prefix"},
 		"digit first":    {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "1_"}), "Prefix"},
 		"quote":          {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: `a"; drop table users; --`}), "Prefix"},
+		"brace":          {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "{p}"}), "Prefix"},
 		"another schema": {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "auth.coatcheck_"}), "Prefix"},
 		"too long":       {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: strings.Repeat("x", 33)}), "Prefix"},
 	} {

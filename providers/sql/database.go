@@ -43,7 +43,10 @@ func Postgres(db PgxDB, o *Options) *Database {
 	if db == nil {
 		err = errors.New("sql: a connection to the database is required")
 	}
-	return &Database{dialect: newPostgres(db, &opts), options: opts, err: err}
+	if err != nil {
+		return &Database{err: err}
+	}
+	return &Database{dialect: newPostgres(db, &opts), options: opts}
 }
 
 // Schema returns the SQL that makes all the tables, for those who apply it with a

@@ -6,10 +6,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
+
+// inOneGo has statements sent whole: a server that hangs while one is prepared has
+// not seen it.
+func inOneGo(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec }
 
 // A lease whose reply was lost keeps nobody waiting until it runs out.
 func TestLeaseInDoubt(t *testing.T) {
@@ -21,7 +28,7 @@ func TestLeaseInDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			proxy, s, here := proxied(t)
+			proxy, s, here := proxied(t, inOneGo)
 			there, n := newProvider(t, sqlprovider.Postgres(pool(t, s.URL()), nil)), newName()
 			must(t, here.Ping(t.Context()))
 			proxy.Set(fault)
@@ -52,7 +59,7 @@ func TestLeaseInDoubt(t *testing.T) {
 func TestLeaseGrantedLate(t *testing.T) {
 	t.Parallel()
 	const ttl = 4 * time.Second
-	s, p, _ := start(t)
+	s, p, _ := start(t, inOneGo)
 	other, n := newProvider(t, sqlprovider.Postgres(pool(t, s.URL()), nil)), newName()
 	must(t, errors.Join(p.Ping(t.Context()), other.Ping(t.Context())))
 	must(t, s.Pause())

@@ -112,13 +112,17 @@ func undone(err error) bool {
 }
 
 // mapped returns the driver's error in our words. What it wraps is the end of the
-// caller's context, or the server's error code without the rest of its reply.
-func (p *postgres) mapped(ctx context.Context, err error) error {
+// caller's context, or the server's error code without the rest of its reply. With
+// sent, an earlier try may have been carried out.
+func (p *postgres) mapped(ctx context.Context, err error, sent bool) error {
 	var f *failure
-	if err == nil || errors.As(err, &f) {
-		return err
+	if err == nil {
+		return nil
 	}
-	f = &failure{undone: undone(err)}
+	if errors.As(err, &f) {
+		return &failure{text: f.text, err: f.err, undone: f.undone && !sent}
+	}
+	f = &failure{undone: undone(err) && !sent}
 	var reply *pgconn.PgError
 	switch {
 	case errors.As(err, &reply) && (reply.Code != "57014" || ctx.Err() == nil): // which pgx may ask for at the end

@@ -98,7 +98,7 @@ func (e *ear) lost(ctx context.Context, err error) {
 	if !e.told && e.life.Err() == nil {
 		e.told = true
 		e.p.log.Warn("coatcheck: there is no connection that listens: changes are heard of later until there is one again",
-			"error", e.p.mapped(ctx, err))
+			"error", e.p.mapped(ctx, err, false))
 	}
 }
 

@@ -25,11 +25,11 @@
 //
 // # Round trips
 //
-// A load is one round trip of two reads, a save one script: it compares the
-// version and the owner's mark, stores the record with its expiry, keeps the
-// owner's index, and tells the other machines. Nothing scans the keys. On a busy
-// machine, loads of one moment share a pipeline, unless the client is one of a
-// Cluster; a hook of the client sees it with the context of one of them.
+// A load is one round trip of two reads. A save is one of a value and a script: it
+// compares the version and the owner's mark, puts the value in its place with its
+// expiry, keeps the owner's index, and tells the other machines. Nothing scans the
+// keys. On a busy machine, loads of one moment share a pipeline, unless the client
+// is one of a Cluster; a hook of the client sees it with the context of one of them.
 //
 // # The server
 //
@@ -50,8 +50,9 @@
 // With access lists, the user needs
 //
 //	~coatcheck:* &coatcheck:changes +getrange +strlen +get +set +setrange +del
-//	+pexpire +pexpireat +persist +zadd +zrem +zremrangebyscore +zrangebyscore
-//	+zrevrange +time +eval +evalsha +publish +subscribe +ping
+//	+exists +rename +pexpire +pexpireat +persist +zadd +zrem +zcard
+//	+zremrangebyscore +zrangebyscore +zrevrange +time +eval +evalsha +publish
+//	+subscribe +ping
 //
 // for [Provider.Doctor] also +info +client|info, for a database other than 0
 // +select, and on a Cluster what its client asks for, +cluster|slots. With another

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -79,12 +82,19 @@ func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Rec
 	if r.Mark != (tokencache.Version{}) {
 		seen = r.Mark[:]
 	}
-	run := p.run
-	if c.Unconditional() {
-		run = p.runOnce
+	life := lifeUntil(r.Expires)
+	keys := []string{k.record, k.mark, k.index, k.staged(r.Version)}
+	args := []any{condition(c), seen, encode(&r), life, n.Partition, p.channel, encodeChange(n, r.Version)}
+	var answer int
+	var err error
+	switch {
+	case c.Unconditional():
+		answer, err = p.runOnce(ctx, saveScript, keys, args...)
+	case r.Removed() || life == 0:
+		answer, err = p.run(ctx, saveScript, keys, args...)
+	default:
+		answer, err = p.stage(ctx, keys, args)
 	}
-	answer, err := run(ctx, saveScript, []string{k.record, k.mark, k.index},
-		condition(c), seen, encode(&r), lifeUntil(r.Expires), n.Partition, p.channel, encodeChange(n, r.Version))
 	switch {
 	case err != nil:
 		return err
@@ -92,8 +102,40 @@ func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Rec
 		return tokencache.ErrConflict
 	case answer == 2:
 		return tokencache.ErrRemoved
+	case answer == 3:
+		return errStaged
 	}
 	return nil
+}
+
+// stagedLife is how long a value waits for its script. The two are sent together:
+// only if the connection ends in between, nobody fetches the value.
+const stagedLife = time.Minute
+
+var errStaged = errors.New("redis: what was to be stored has expired on the server before its script ran")
+
+// stage sends the value in a command of its own, ahead of the script, which puts it
+// in its place by renaming its key. To hand the value to a script and from there to
+// the database takes several times as long as to store it.
+func (p *Provider) stage(ctx context.Context, keys []string, args []any) (int, error) {
+	stop := p.overdue(ctx)
+	defer stop()
+	value := args[2]
+	args[2] = ""
+	pipe := p.client.Pipeline()
+	set := pipe.Set(ctx, keys[3], value, stagedLife)
+	saved := saveScript.EvalSha(ctx, pipe, keys, args...)
+	_, err := pipe.Exec(ctx)
+	switch {
+	case set.Err() != nil:
+		return 0, p.answered(set.Err())
+	case redis.HasErrorPrefix(saved.Err(), "NOSCRIPT"):
+		saved = saveScript.Eval(ctx, p.client, keys, args...)
+	case saved.Err() == nil && err != nil: // the server has refused the connection
+		return 0, p.answered(err)
+	}
+	answer, err := saved.Int()
+	return answer, p.answered(err)
 }
 
 // condition is what the script takes. A head is longer than the words.

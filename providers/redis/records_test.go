@@ -192,3 +192,73 @@ func TestKeys(t *testing.T) {
 		t.Errorf("%d keys", len(keys))
 	}
 }
+
+// What is refused is heard of by nobody, and leaves nothing behind.
+func TestRefusedSaveLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := testserver.NewRedis(t)
+	admin := connect(t, s.Addr())
+	p := newProvider(t, admin, nil)
+	ctx, n := t.Context(), newName()
+	stored := record("stored")
+	must(t, p.Save(ctx, n, stored, tokencache.Condition{}))
+	mark := tokencache.NewVersion()
+	marked := tokencache.Name{Owner: newName().Owner, Partition: n.Partition}
+	must(t, p.SetMark(ctx, marked.Owner, mark, time.Now().Add(time.Hour)))
+	foreign := newName()
+	must(t, admin.Set(ctx, "coatcheck:{"+foreign.Owner+"}:i", "no index", 0).Err())
+	changes := watch(t, p)
+	next(t, changes, time.Second, true)
+	before, err := admin.DBSize(ctx).Result()
+	must(t, err)
+	full := func(full bool) {
+		t.Helper()
+		for setting, value := range map[bool]string{true: "1", false: "0"} {
+			if setting == full {
+				must(t, admin.ConfigSet(ctx, "maxmemory", value).Err())
+			}
+		}
+	}
+	for what, refuse := range map[string]func() error{
+		"there is something": func() error { return p.Save(ctx, n, record("x"), tokencache.Condition{}) },
+		"another version":    func() error { return p.Save(ctx, n, record("x"), tokencache.IfVersion(tokencache.NewVersion())) },
+		"nothing to replace": func() error { return p.Save(ctx, newName(), record("x"), tokencache.IfVersion(stored.Version)) },
+		"a mark":             func() error { return p.Save(ctx, marked, record("x"), tokencache.Condition{}) },
+		"no index":           func() error { return p.Save(ctx, foreign, record("x"), tokencache.Condition{}) },
+		"full": func() error {
+			full(true)
+			defer full(false)
+			return p.Save(ctx, n, record("x"), tokencache.IfVersion(stored.Version))
+		},
+	} {
+		if refuse() == nil {
+			t.Errorf("%s: no error", what)
+		}
+		after, err := admin.DBSize(ctx).Result()
+		if err != nil || after != before {
+			t.Errorf("%s: %d keys, before %d; error %v", what, after, before, err)
+		}
+	}
+	must(t, p.Save(ctx, n, record("the end"), tokencache.IfVersion(stored.Version)))
+	if c := <-changes; c.Name != n || c.Replaced != stored.Version {
+		t.Error("a save that was refused was told")
+	}
+}
+
+// A server that has forgotten the script is sent it whole, and has kept the value.
+func TestSaveAfterScriptFlush(t *testing.T) {
+	t.Parallel()
+	s := testserver.NewRedis(t)
+	admin := connect(t, s.Addr())
+	p := newProvider(t, admin, nil)
+	n, r := newName(), record("saved by a script that was flushed")
+	must(t, admin.ScriptFlush(t.Context()).Err())
+	must(t, p.Save(t.Context(), n, r, tokencache.Condition{}))
+	got, err := p.Load(t.Context(), n)
+	if err != nil || got.Version != r.Version || string(got.Sealed) != string(r.Sealed) {
+		t.Errorf("not what was saved, error %v", err)
+	}
+	if keys, err := admin.Keys(t.Context(), "*:s:*").Result(); err != nil || len(keys) > 0 {
+		t.Errorf("%d values wait for a script, error %v", len(keys), err)
+	}
+}

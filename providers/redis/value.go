@@ -78,6 +78,11 @@ func (p *Provider) readKeys(n tokencache.Name) (record, mark string) {
 	return p.prefix + tag + "r:" + n.Partition, p.prefix + tag + "m"
 }
 
+// staged is where the value of a save waits for its script. Each save has its own.
+func (k *keys) staged(v tokencache.Version) string {
+	return k.index[:len(k.index)-1] + "s:" + v.String()
+}
+
 // ownerKeys are those that all partitions of an owner share.
 func (p *Provider) ownerKeys(owner string) keys {
 	base := p.prefix + "{" + owner + "}:"

@@ -27,6 +27,7 @@ var pgCodes = map[string]string{
 	"42501": "the user lacks a right (42501): it needs SELECT, INSERT, UPDATE and DELETE on the tables",
 	"42703": "a column is missing (42703): call Database.Migrate",
 	"42P01": "a table is missing (42P01): call Database.Migrate, with the same Prefix and search_path",
+	"42P07": "a table of that name is there already (42P07): choose another Prefix, or drop what was left of another attempt",
 	"53100": "the server's disk is full (53100)",
 	"53200": "the server is out of memory (53200)",
 	"53300": "the server has too many connections (53300): raise max_connections, or make the pools smaller",

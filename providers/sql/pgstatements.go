@@ -75,10 +75,13 @@ func expand(sql string, words ...string) string {
 	return sql
 }
 
+// A connection believes what it knows of tables until it uses another one. So this
+// statement uses one, the row of which is there.
 const pgCheck = `
 SELECT to_regclass('{p}schema') IS NOT NULL,
 	to_regclass('{p}records') IS NOT NULL, to_regclass('{p}owners') IS NOT NULL, to_regclass('{p}leases') IS NOT NULL,
-	pg_is_in_recovery(), {started}`
+	pg_is_in_recovery(), {started}
+FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pg_class'::regclass`
 
 // The mark must come also where there is no record. The contents are read only if
 // they are not too large; to ask for their length does not read them.

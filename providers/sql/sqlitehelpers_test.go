@@ -1,0 +1,67 @@
+package sql_test
+
+import (
+	"context"
+	stdsql "database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "modernc.org/sqlite"
+
+	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
+)
+
+// recommended are the settings that the documentation of SQLite names.
+const recommended = "_pragma=busy_timeout(100)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+
+// newFile is the path of a database that is not there yet.
+func newFile(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "coatcheck.db")
+}
+
+// handle opens a database as the documentation says, or with the settings, until
+// the test ends. At most so many connections are open.
+func handle(t *testing.T, file string, conns int, settings ...string) *stdsql.DB {
+	t.Helper()
+	if len(settings) == 0 {
+		settings = []string{recommended}
+	}
+	db, err := stdsql.Open("sqlite", "file:"+file+"?"+strings.Join(settings, "&"))
+	must(t, err)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	t.Cleanup(func() { must(t, db.Close()) })
+	return db
+}
+
+// execute runs a statement under a prefix.
+func execute(t *testing.T, db *stdsql.DB, prefix, statement string, args ...any) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), strings.ReplaceAll(statement, "{p}", prefix), args...)
+	must(t, err)
+}
+
+// machine is a provider on a file, with a handle of its own.
+func machine(t *testing.T, file string) *sqlprovider.Provider {
+	t.Helper()
+	return newProvider(t, sqlprovider.SQLite(handle(t, file, 4), nil))
+}
+
+// number asks for one.
+func number(t *testing.T, db *stdsql.DB, query string) (n int) {
+	t.Helper()
+	must(t, db.QueryRowContext(context.WithoutCancel(t.Context()), query).Scan(&n))
+	return n
+}
+
+// sound checks the file.
+func sound(t *testing.T, db *stdsql.DB) {
+	t.Helper()
+	var verdict string
+	must(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict))
+	if verdict != "ok" {
+		t.Error("the file is damaged:", verdict)
+	}
+}

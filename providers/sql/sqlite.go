@@ -42,6 +42,12 @@ import (
 // context ends. A short busy_timeout leaves that to the provider: while SQLite
 // itself waits for a lock, some drivers do not look at the context.
 //
+// On a full disk, what is stored can be read. Whether it can be changed, or a user be
+// signed out, depends on whether the write-ahead log has room left in its file; if
+// not, the error says so.
+//
+// Make one Database of a handle: its statements stay prepared until that is closed.
+//
 // A database in memory is one per connection, and needs SetMaxOpenConns(1) and no
 // limit to the connection's life: anything else is refused.
 func SQLite(db *sql.DB, o *Options) *Database {
@@ -66,8 +72,10 @@ type sqlite struct {
 	// turn is held by the one call that writes. Without it, those of this process
 	// would get in each other's way, and SQLite does not let them in by their order.
 	turn   chan struct{}
-	room   atomic.Int64 // when there was an attempt to make room, in milliseconds since 1970
+	room   atomic.Int64 // when room could not be made, in milliseconds since 1970
 	warned sync.Once
+
+	prepared sync.Map // *sql.Stmt by their text; the handle ends them
 }
 
 func newSQLite(db *sql.DB, o *Options) *sqlite {
@@ -88,7 +96,7 @@ func (s *sqlite) offers(to *Provider) tokencache.Capabilities {
 // was one.
 func (s *sqlite) read(ctx context.Context, query string, args []any, into ...any) (found bool, err error) {
 	err = s.call(ctx, func() error {
-		found, err = sqliteRow(ctx, s.db, query, args, into...)
+		found, err = sqliteRow(ctx, s, query, args, into...)
 		return err
 	})
 	return found && err == nil, err
@@ -99,15 +107,31 @@ func (s *sqlite) read(ctx context.Context, query string, args []any, into ...any
 func (s *sqlite) write(ctx context.Context, query string, args ...any) (changed bool, err error) {
 	err = s.inTurn(ctx, func() error {
 		var one int
-		changed, err = sqliteRow(ctx, s.db, query, args, &one)
+		changed, err = sqliteRow(ctx, s, query, args, &one)
 		return err
 	})
 	return changed && err == nil, err
 }
 
-// querier is a handle or one of its connections.
+// querier runs statements: prepared ones of a dialect, or on one connection.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// QueryContext prepares each statement once: to parse it takes longer than to find
+// a record.
+func (s *sqlite) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	stmt, found := s.prepared.Load(query)
+	if !found {
+		mine, err := s.db.PrepareContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if stmt, found = s.prepared.LoadOrStore(query, mine); found {
+			_ = mine.Close() // another call was faster
+		}
+	}
+	return stmt.(*sql.Stmt).QueryContext(ctx, args...)
 }
 
 func sqliteRow(ctx context.Context, db querier, query string, args []any, into ...any) (found bool, err error) {
@@ -152,6 +176,7 @@ func (s *sqlite) inTurn(ctx context.Context, f func() error) error {
 // our words. What found the database locked has not been carried out, and is tried
 // again until ctx ends. What found the disk full is, if room can be made.
 func (s *sqlite) call(ctx context.Context, f func() error) error {
+	full := false
 	for try := 1; ; try++ {
 		err := f()
 		if err == nil {
@@ -164,27 +189,34 @@ func (s *sqlite) call(ctx context.Context, f func() error) error {
 			if !sleep(ctx, pause(try)) {
 				return sqliteError(ctx, err)
 			}
-		case code&0xff == sqliteFull && s.makeRoom(ctx):
+		case code&0xff == sqliteFull && !full && s.makeRoom(ctx):
+			full = true
 		default:
 			return sqliteError(ctx, err)
 		}
 	}
 }
 
-// roomPause is how long room is not made again.
+// roomPause is how long nobody tries to make room after that has failed.
 const roomPause = time.Second
 
 // makeRoom moves what is in the write-ahead log to its place in the file, so that
-// the log begins anew in the room that it has. That is done by itself after
-// commits, of which there are none any more when the log cannot grow.
+// the log begins anew in the room that it has. SQLite does so by itself after
+// commits, of which there are none any more when the log cannot grow. What was
+// stored before can then be changed, and users be signed out, on a disk that others
+// have filled.
 func (s *sqlite) makeRoom(ctx context.Context) bool {
-	now, before := time.Now().UnixMilli(), s.room.Load()
-	if now-before < roomPause.Milliseconds() || !s.room.CompareAndSwap(before, now) {
+	now := time.Now().UnixMilli()
+	if now-s.room.Load() < roomPause.Milliseconds() {
 		return false
 	}
 	var busy, pages, moved int
 	found, err := sqliteRow(ctx, s.db, "PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &pages, &moved)
-	return err == nil && found && moved > 0 && moved == pages
+	if made := err == nil && found && moved > 0 && moved == pages; made {
+		return true
+	}
+	s.room.Store(now)
+	return false
 }
 
 func (s *sqlite) ping(ctx context.Context) error {

@@ -96,7 +96,7 @@ func (s *sqlite) setMark(ctx context.Context, owner string, mark tokencache.Vers
 func (s *sqlite) list(ctx context.Context, owner string) (partitions []string, err error) {
 	err = s.call(ctx, func() error {
 		partitions = nil
-		return sqliteRows(ctx, s.db, s.sql.list, []any{owner}, func(rows *sql.Rows) error {
+		return sqliteRows(ctx, s, s.sql.list, []any{owner}, func(rows *sql.Rows) error {
 			var partition string
 			err := rows.Scan(&partition)
 			partitions = append(partitions, partition)

@@ -12,7 +12,7 @@ import (
 // check looks at the schema, and at how the database was opened.
 func (s *sqlite) check(ctx context.Context) (state schemaState, err error) {
 	err = s.call(ctx, func() error {
-		state, err = s.look(ctx, s.db)
+		state, err = s.look(ctx, s)
 		return err
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func (w *sqlitePoller) poll(ctx context.Context) (changes []tokencache.Change, m
 	var greatest int64
 	err = w.s.call(ctx, func() error {
 		changes = nil
-		return sqliteRows(ctx, w.s.db, w.s.sql.poll, []any{w.last, watchMost + 1}, func(rows *sql.Rows) error {
+		return sqliteRows(ctx, w.s, w.s.sql.poll, []any{w.last, watchMost + 1}, func(rows *sql.Rows) error {
 			var change int64
 			var owner, partition sql.NullString
 			var version, replaced []byte

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite"
 
@@ -54,6 +55,11 @@ func number(t *testing.T, db *stdsql.DB, query string) (n int) {
 	t.Helper()
 	must(t, db.QueryRowContext(context.WithoutCancel(t.Context()), query).Scan(&n))
 	return n
+}
+
+// within is a context for calls that may hang.
+func within(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }
 
 // sound checks the file.

@@ -25,6 +25,7 @@ func TestNewRefuses(t *testing.T) {
 		"capitals":       {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "Auth_"}), "Prefix"},
 		"digit first":    {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "1_"}), "Prefix"},
 		"quote":          {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: `a"; drop table users; --`}), "Prefix"},
+		"brace":          {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "{p}"}), "Prefix"},
 		"another schema": {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: "auth.coatcheck_"}), "Prefix"},
 		"too long":       {sqlprovider.Postgres(&pgx.Conn{}, &sqlprovider.Options{Prefix: strings.Repeat("x", 33)}), "Prefix"},
 	} {
@@ -112,21 +113,27 @@ func TestSchemaByHand(t *testing.T) {
 	must(t, everything(t, p))
 }
 
-// Many machines migrate at once, at every isolation level, and wait for each other.
+// Many machines migrate at once, at every isolation level, from nothing and from
+// the version before, and wait for each other.
 func TestMigrateByMany(t *testing.T) {
 	t.Parallel()
 	for _, level := range levels {
 		o := &sqlprovider.Options{Prefix: newPrefix()}
-		var wg sync.WaitGroup
-		for range 8 {
-			db := sqlprovider.Postgres(pool(t, sharedURL(t), parameter("default_transaction_isolation", string(level))), o)
-			wg.Go(func() {
-				if err := errors.Join(db.Migrate(t.Context()), newError(t.Context(), db)); err != nil {
-					t.Errorf("%s: %v", level, err)
+		for _, more := range []bool{false, true} {
+			var wg sync.WaitGroup
+			for range 8 {
+				db := sqlprovider.Postgres(pool(t, sharedURL(t), parameter("default_transaction_isolation", string(level))), o)
+				if more {
+					sqlprovider.AddMigration(db, "ALTER TABLE {p}records ADD COLUMN note text; UPDATE {p}schema SET version = 2")
 				}
-			})
+				wg.Go(func() {
+					if err := errors.Join(db.Migrate(t.Context()), newError(t.Context(), db)); err != nil {
+						t.Errorf("%s, to the second version %v: %v", level, more, err)
+					}
+				})
+			}
+			wg.Wait()
 		}
-		wg.Wait()
 	}
 }
 
@@ -160,16 +167,20 @@ func TestMigrateWhileWriting(t *testing.T) {
 	var wg sync.WaitGroup
 	var names [6]tokencache.Name
 	var saves [6]int
+	var slowest [6]time.Duration
 	for i := range names {
 		p := newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), o))
 		names[i] = newName()
-		wg.Go(func() { saves[i] = writeOn(t, p, names[i], &stop) })
+		wg.Go(func() { saves[i], slowest[i] = writeOn(t, p, names[i], &stop) })
 	}
 	reader, err := conn(t, sharedURL(t)).Begin(ctx)
 	must(t, err)
 	_, err = reader.Exec(ctx, "SELECT count(*) FROM "+o.Prefix+"records") // holds a lock until it ends
 	must(t, err)
-	time.AfterFunc(1500*time.Millisecond, func() { _ = reader.Rollback(ctx) })
+	wg.Go(func() {
+		time.Sleep(5 * time.Second)
+		_ = reader.Rollback(ctx)
+	})
 
 	next := sqlprovider.Postgres(pool(t, sharedURL(t)), o)
 	sqlprovider.AddMigration(next, `
@@ -188,25 +199,29 @@ func TestMigrateWhileWriting(t *testing.T) {
 		if got, err := p.Load(ctx, n); err != nil || len(got.Sealed) != saves[i] || saves[i] == 0 {
 			t.Errorf("writer %d: %d of %d saves are there, error %v", i, len(got.Sealed), saves[i], err)
 		}
+		if slowest[i] > 3*time.Second {
+			t.Errorf("writer %d was held up for %v", i, slowest[i])
+		}
 	}
 	must(t, everything(t, p))
 }
 
 // writeOn saves one byte more each time, over what it has saved before, and
-// returns how many there are.
-func writeOn(t *testing.T, p *sqlprovider.Provider, n tokencache.Name, stop *atomic.Bool) (saves int) {
+// returns how many there are, and how long the slowest took.
+func writeOn(t *testing.T, p *sqlprovider.Provider, n tokencache.Name, stop *atomic.Bool) (saves int, slowest time.Duration) {
 	var cond tokencache.Condition
 	for !stop.Load() {
-		r := record(strings.Repeat("x", saves+1))
+		r, began := record(strings.Repeat("x", saves+1)), time.Now()
 		if err := p.Save(t.Context(), n, r, cond); err != nil {
 			t.Error("a save beside the migration:", err)
-			return saves
+			break
 		}
+		slowest = max(slowest, time.Since(began))
 		cond = tokencache.IfVersion(r.Version)
 		saves++
 		time.Sleep(time.Millisecond)
 	}
-	return saves
+	return saves, slowest
 }
 
 // everything makes a call of each kind.
@@ -228,7 +243,11 @@ func everything(t *testing.T, p *sqlprovider.Provider) error {
 	errs = append(errs, err)
 	_, err = p.List(ctx, n.Owner)
 	errs = append(errs, err)
-	lease, err := p.Acquire(ctx, n, time.Minute)
+	var lease tokencache.Lease
+	eventually(t, 2*time.Second, "a lease", func() bool { // not at once after the server was started anew
+		lease, err = p.Acquire(ctx, n, time.Minute)
+		return !errors.Is(err, tokencache.ErrBusy)
+	})
 	if errs = append(errs, err); err == nil {
 		errs = append(errs, lease.Renew(ctx, time.Minute), lease.Release(ctx))
 	}

@@ -1,6 +1,7 @@
 package sql_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -131,7 +132,9 @@ func TestSweepBesideLocks(t *testing.T) {
 	defer func() { _ = tx.Rollback(t.Context()) }()
 	_, err = tx.Exec(t.Context(), "SELECT FROM "+o.Prefix+"records WHERE partition::integer <= 1200 FOR UPDATE")
 	must(t, err)
-	if count, err := p.Sweep(t.Context()); err != nil || count != 1800 {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if count, err := p.Sweep(ctx); err != nil || count != 1800 {
 		t.Errorf("beside who holds 1200: %d, error %v", count, err)
 	}
 }

@@ -58,7 +58,10 @@ func SQLite(db *sql.DB, o *Options) *Database {
 	case opts.Listen != nil && err == nil:
 		err = errors.New("sql: Options.Listen is for PostgreSQL only")
 	}
-	return &Database{dialect: newSQLite(db, &opts), options: opts, err: err}
+	if err != nil {
+		return &Database{err: err}
+	}
+	return &Database{dialect: newSQLite(db, &opts), options: opts}
 }
 
 // sqlite is the dialect of SQLite.

@@ -1,6 +1,7 @@
 package sql_test
 
 import (
+	"context"
 	stdsql "database/sql"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -32,7 +35,7 @@ func TestSQLiteErrors(t *testing.T) {
 		"column dropped":     {breaks: statement("ALTER TABLE coatcheck_records RENAME COLUMN sealed TO other"), want: "Database.Migrate"},
 		"handle closed":      {breaks: func(t *testing.T, db *stdsql.DB, _ string) { must(t, db.Close()) }, want: "close the provider first"},
 		"query only":         {breaks: statement("PRAGMA query_only = 1"), want: "writable", reads: true},
-		"opened for reading": {breaks: nothing, reopen: true, settings: "mode=ro", want: "writable", reads: true},
+		"opened for reading": {breaks: unbroken, reopen: true, settings: "mode=ro", want: "writable", reads: true},
 		"no such directory": {breaks: func(t *testing.T, _ *stdsql.DB, file string) { must(t, os.RemoveAll(filepath.Dir(file))) },
 			reopen: true, want: "its directory must be there"},
 		"not a database": {breaks: func(t *testing.T, _ *stdsql.DB, file string) {
@@ -109,7 +112,11 @@ func TestSQLiteErrors(t *testing.T) {
 	}
 }
 
-func nothing(*testing.T, *stdsql.DB, string) {}
+var errNowhere = errors.New("there is nowhere to listen")
+
+func listenNowhere(context.Context) (*pgx.Conn, error) { return nil, errNowhere }
+
+func unbroken(*testing.T, *stdsql.DB, string) {}
 
 func statement(text string) func(*testing.T, *stdsql.DB, string) {
 	return func(t *testing.T, db *stdsql.DB, _ string) { execute(t, db, "", text) }

@@ -71,3 +71,13 @@ func sound(t *testing.T, db *stdsql.DB) {
 		t.Error("the file is damaged:", verdict)
 	}
 }
+
+// seed makes records, owners with marks and leases, by the statement.
+func seed(t *testing.T, db *stdsql.DB, rows int) {
+	t.Helper()
+	const numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) INSERT INTO coatcheck_"
+	execute(t, db, "", numbers+"records (owner, partition, version, expires, change, sealed) "+
+		"SELECT 'owner' || i / 4, 'partition' || i, randomblob(16), 9000000000000 + i, i, randomblob(500) FROM n", rows)
+	execute(t, db, "", numbers+"owners SELECT 'owner' || i, randomblob(16), 9000000000000 + i FROM n", rows/4)
+	execute(t, db, "", numbers+"leases SELECT 'owner' || i, 'p', randomblob(16), 9000000000000 + i FROM n", rows)
+}

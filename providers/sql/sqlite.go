@@ -131,10 +131,10 @@ func (s *sqlite) QueryContext(ctx context.Context, query string, args ...any) (*
 			return nil, err
 		}
 		if stmt, found = s.prepared.LoadOrStore(query, mine); found {
-			_ = mine.Close() // another call was faster
+			defer func() { _ = mine.Close() }() // another call was faster
 		}
 	}
-	return stmt.(*sql.Stmt).QueryContext(ctx, args...)
+	return stmt.(*sql.Stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the handle ends its statements, and the caller closes the rows
 }
 
 func sqliteRow(ctx context.Context, db querier, query string, args []any, into ...any) (found bool, err error) {

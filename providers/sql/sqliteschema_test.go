@@ -1,6 +1,8 @@
 package sql_test
 
 import (
+	"context"
+	stdsql "database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -143,17 +145,7 @@ func TestPlansSQLite(t *testing.T) {
 			if name == "poll" || strings.HasPrefix(name, "sweep") {
 				args = []any{10, 10}
 			}
-			rows, err := c.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+text, args[:most]...)
-			must(t, err)
-			var plan []string
-			for rows.Next() {
-				var id, parent, unused int
-				var detail string
-				must(t, rows.Scan(&id, &parent, &unused, &detail))
-				plan = append(plan, detail)
-			}
-			must(t, rows.Err())
-			must(t, rows.Close())
+			plan := planOf(t, c, text, args[:most])
 			for _, line := range plan {
 				fine := strings.HasPrefix(line, "SEARCH ") || line == "SCAN CONSTANT ROW" || line == "SCAN one"
 				if !fine && (strings.Contains(line, "SCAN") && !strings.Contains(line, "SCAN (subquery") || strings.Contains(line, "TEMP B-TREE")) {
@@ -162,6 +154,22 @@ func TestPlansSQLite(t *testing.T) {
 			}
 		}
 	}
+}
+
+// planOf returns the steps of a statement.
+func planOf(t *testing.T, db *stdsql.DB, text string, args []any) (plan []string) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+text, args...)
+	must(t, err)
+	defer func() { must(t, rows.Close()) }()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		must(t, rows.Scan(&id, &parent, &unused, &detail))
+		plan = append(plan, detail)
+	}
+	must(t, rows.Err())
+	return plan
 }
 
 // What was swept is gone but for the last change, whose number must not be given
@@ -213,5 +221,49 @@ func TestSweepSQLite(t *testing.T) {
 	}
 	if count, err := p.Sweep(ctx); err != nil || count != 1 {
 		t.Errorf("the one that was kept: %d, error %v", count, err)
+	}
+}
+
+// Very many changes at once, and a file that has gone back in time, are told as what
+// may have been missed; others one by one, with what they have replaced.
+func TestWatchSQLite(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	file := newFile(t)
+	c, p := handle(t, file, 2), machine(t, file)
+	changes, ended := make(chan tokencache.Change, 5000), make(chan error, 1)
+	go func() { ended <- p.Watch(ctx, func(c tokencache.Change) { changes <- c }) }()
+	missed := func(what string) {
+		t.Helper()
+		select {
+		case c := <-changes:
+			if !c.Missed {
+				t.Errorf("%s: a change is told, and not that some were missed", what)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal(what, "is not told")
+		}
+	}
+	missed("the beginning")
+	n, first, second := newName(), record("first"), record("second")
+	must(t, p.Save(ctx, n, first, tokencache.Condition{}))
+	if got := <-changes; got != (tokencache.Change{Name: n, Version: first.Version}) {
+		t.Errorf("the first save is told as %v after %v", got.Version, got.Replaced)
+	}
+	must(t, p.Save(ctx, n, second, tokencache.IfVersion(first.Version)))
+	if got := <-changes; got != (tokencache.Change{Name: n, Version: second.Version, Replaced: first.Version}) {
+		t.Errorf("the second save is told as %v after %v", got.Version, got.Replaced)
+	}
+	execute(t, c, "", "DELETE FROM coatcheck_records")
+	missed("that nothing is left")
+	seed(t, c, 2500)
+	missed("what was made of 2500")
+	must(t, p.Save(ctx, n, first, tokencache.Condition{}))
+	if got := <-changes; got.Missed || got.Version != first.Version {
+		t.Errorf("afterwards, a save is told as %v", got.Version)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error("Watch:", err)
 	}
 }

@@ -49,7 +49,7 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 		begin: in("SELECT ifnull(max(change), 0) FROM {p}records"), poll: in(sqlitePoll),
 		sweep: [3]string{
 			// Without the last change, its number would be given out again.
-			sweep("records", "rowid", "AND change < (SELECT max(change) FROM {p}records)"),
+			sweep("records", "rowid", "AND change <> (SELECT max(change) FROM {p}records)"),
 			sweep("owners", "owner", ""),
 			sweep("leases", "owner, partition", ""),
 		},

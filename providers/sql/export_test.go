@@ -14,6 +14,12 @@ func Statements(d *Database) map[string]string {
 
 // AddMigration adds one that no program knows yet.
 func AddMigration(d *Database, sql string) {
-	p := d.dialect.(*postgres)
-	p.all = append(p.all, migration{latest(p.all) + 1, prefixed(p.prefix, sql)})
+	var all *[]migration
+	switch db := d.dialect.(type) {
+	case *postgres:
+		all = &db.all
+	case *sqlite:
+		all = &db.all
+	}
+	*all = append(*all, migration{latest(*all) + 1, prefixed(d.options.Prefix, sql)})
 }

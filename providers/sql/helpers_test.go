@@ -22,7 +22,12 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(main{m}) }
+func TestMain(m *testing.M) {
+	if os.Getenv(writerMode) != "" {
+		os.Exit(writerMain())
+	}
+	goleak.VerifyTestMain(main{m})
+}
 
 // main closes the shared server before anybody looks for what was left behind.
 type main struct{ *testing.M }

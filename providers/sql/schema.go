@@ -52,7 +52,7 @@ func (s schemaState) usable(program int) error {
 			"drop what is there of them, and call Database.Migrate"}
 	case s.version == 0:
 		return &failure{text: "there is no schema: call Database.Migrate, or apply Database.Schema, " +
-			"with the same Prefix and search_path"}
+			"with the same Prefix, and search_path or file"}
 	case s.version < program:
 		return &failure{text: fmt.Sprintf("the schema is of version %d, and this program needs %d: call Database.Migrate", s.version, program)}
 	case s.oldest > program:

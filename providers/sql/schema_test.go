@@ -159,30 +159,40 @@ func TestMigrateIsWhole(t *testing.T) {
 }
 
 // From version 1 to 2 while writers of version 1 go on, beside transactions that
-// are in no hurry. Nothing is lost, and old and new programs work afterwards.
+// are in no hurry.
 func TestMigrateWhileWriting(t *testing.T) {
 	t.Parallel()
-	ctx, o := t.Context(), &sqlprovider.Options{Prefix: newPrefix()}
+	o := &sqlprovider.Options{Prefix: newPrefix()}
+	open := func() *sqlprovider.Database { return sqlprovider.Postgres(pool(t, sharedURL(t)), o) }
+	migrateWhileWriting(t, open, func(wg *sync.WaitGroup) {
+		reader, err := conn(t, sharedURL(t)).Begin(t.Context())
+		must(t, err)
+		_, err = reader.Exec(t.Context(), "SELECT count(*) FROM "+o.Prefix+"records") // holds a lock until it ends
+		must(t, err)
+		wg.Go(func() {
+			time.Sleep(5 * time.Second)
+			_ = reader.Rollback(t.Context())
+		})
+	})
+}
+
+// migrateWhileWriting moves to version 2 while six machines write, and another gets
+// in the way. Nothing is lost, and old and new programs work afterwards.
+func migrateWhileWriting(t *testing.T, open func() *sqlprovider.Database, hinder func(*sync.WaitGroup)) {
+	t.Helper()
+	ctx := t.Context()
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	var names [6]tokencache.Name
 	var saves [6]int
 	var slowest [6]time.Duration
 	for i := range names {
-		p := newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), o))
+		p := newProvider(t, open())
 		names[i] = newName()
 		wg.Go(func() { saves[i], slowest[i] = writeOn(t, p, names[i], &stop) })
 	}
-	reader, err := conn(t, sharedURL(t)).Begin(ctx)
-	must(t, err)
-	_, err = reader.Exec(ctx, "SELECT count(*) FROM "+o.Prefix+"records") // holds a lock until it ends
-	must(t, err)
-	wg.Go(func() {
-		time.Sleep(5 * time.Second)
-		_ = reader.Rollback(ctx)
-	})
-
-	next := sqlprovider.Postgres(pool(t, sharedURL(t)), o)
+	hinder(&wg)
+	next := open()
 	sqlprovider.AddMigration(next, `
 		ALTER TABLE {p}records ADD COLUMN note text NOT NULL DEFAULT 'none';
 		CREATE INDEX {p}records_note ON {p}records (note);
@@ -194,7 +204,7 @@ func TestMigrateWhileWriting(t *testing.T) {
 	wg.Wait()
 
 	p := newProvider(t, next)
-	must(t, newError(ctx, sqlprovider.Postgres(conn(t, sharedURL(t)), o))) // the old program
+	must(t, newError(ctx, open())) // the old program
 	for i, n := range names {
 		if got, err := p.Load(ctx, n); err != nil || len(got.Sealed) != saves[i] || saves[i] == 0 {
 			t.Errorf("writer %d: %d of %d saves are there, error %v", i, len(got.Sealed), saves[i], err)

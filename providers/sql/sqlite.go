@@ -26,7 +26,8 @@ import (
 //	db.SetMaxIdleConns(8)
 //
 // The write-ahead log lets readers and the writer go on beside each other. Without
-// it they wait for each other, and a warning is logged. With synchronous FULL, what
+// it they wait for each other, and a warning is logged; with no busy_timeout either,
+// a writer may not get in at all while others read. With synchronous FULL, what
 // was saved survives that the power fails, at the price of waiting for the disk at
 // each save. NORMAL does not wait, and then forgets the last saves before such a
 // failure: a refresh token that the server has replaced meanwhile is lost with its

@@ -26,7 +26,8 @@ import (
 //	db.SetMaxIdleConns(8)
 //
 // The write-ahead log lets readers and the writer go on beside each other. Without
-// it they wait for each other, and a warning is logged. With synchronous FULL, what
+// it they wait for each other, and a warning is logged; with no busy_timeout either,
+// a writer may not get in at all while others read. With synchronous FULL, what
 // was saved survives that the power fails, at the price of waiting for the disk at
 // each save. NORMAL does not wait, and then forgets the last saves before such a
 // failure: a refresh token that the server has replaced meanwhile is lost with its
@@ -40,7 +41,8 @@ import (
 // There is one writer at a time. The writers of one Database wait in line for each
 // other, those of other processes ask again after a moment, at most until the
 // context ends. A short busy_timeout leaves that to the provider: while SQLite
-// itself waits for a lock, some drivers do not look at the context.
+// itself waits for a lock, some drivers do not look at the context, so that a call
+// may outlast its own by that time. One above a second is warned of.
 //
 // On a full disk, what is stored can be read. Whether it can be changed, or a user be
 // signed out, depends on whether the write-ahead log has room left in its file; if

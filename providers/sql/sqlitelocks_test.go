@@ -147,6 +147,9 @@ func TestSQLiteSettings(t *testing.T) {
 		"no waiting": {open: func(t *testing.T) *stdsql.DB {
 			return handle(t, newFile(t), 4, "_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
 		}, log: "does not wait for the disk"},
+		"long waiting": {open: func(t *testing.T) *stdsql.DB {
+			return handle(t, newFile(t), 4, "_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)")
+		}, log: "calls may go on"},
 		"memory":         {open: func(t *testing.T) *stdsql.DB { return handle(t, ":memory:", 1, "") }},
 		"memories":       {open: func(t *testing.T) *stdsql.DB { return handle(t, ":memory:", 2, "") }, refused: "SetMaxOpenConns(1)"},
 		"shared memory":  {open: func(t *testing.T) *stdsql.DB { return handle(t, newPrefix(), 0, "mode=memory&cache=shared") }, refused: "SetMaxOpenConns(1)"},

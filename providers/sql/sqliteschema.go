@@ -52,15 +52,17 @@ func sqliteKnows(version string) bool {
 	return err1 == nil && err2 == nil && (major > 3 || major == 3 && minor >= 38)
 }
 
+// longestBusy is the longest busy_timeout, in milliseconds, without a warning.
+const longestBusy = 1000
+
 // warn tells once of settings that are worth a warning.
 func (s *sqlite) warn(ctx context.Context) error {
 	var journal string
-	var synchronous int
-	if _, err := s.read(ctx, "PRAGMA journal_mode", nil, &journal); err != nil {
-		return err
-	}
-	if _, err := s.read(ctx, "PRAGMA synchronous", nil, &synchronous); err != nil {
-		return err
+	var synchronous, busy int
+	for pragma, into := range map[string]any{"journal_mode": &journal, "synchronous": &synchronous, "busy_timeout": &busy} {
+		if _, err := s.read(ctx, "PRAGMA "+pragma, nil, into); err != nil {
+			return err
+		}
 	}
 	s.warned.Do(func() {
 		if journal != "wal" && journal != "memory" {
@@ -69,6 +71,10 @@ func (s *sqlite) warn(ctx context.Context) error {
 		}
 		if synchronous == 0 && journal != "memory" {
 			s.log.WarnContext(ctx, "coatcheck: SQLite does not wait for the disk, so that a power failure may damage the file: open it with synchronous FULL")
+		}
+		if busy > longestBusy {
+			s.log.WarnContext(ctx, "coatcheck: while SQLite waits for a lock, calls may go on after their context has ended: open it with a busy_timeout of 100",
+				"busy_timeout", busy)
 		}
 	})
 	return nil

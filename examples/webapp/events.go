@@ -131,13 +131,32 @@ func (n *node) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			text, last := written(e, s.events)
+			over := mayBeOver(last) && n.signedOut(r.Context(), p)
+			if over && last.Kind != tokencache.EventInvalidation {
+				text = "" // it is of the next sign-in
+			}
 			ok = send(text) && last.Kind != tokencache.EventSignOut
-			if ok && last.Kind == tokencache.EventInvalidation && n.signedOut(r.Context(), p) {
+			if ok && over {
 				send(parting(s.events))
 				return
 			}
 		}
 	}
+}
+
+// mayBeOver tells of an event after which to look whether the sign-in has ended:
+// an invalidation, which may come of a sign-out at another process, and what comes
+// of the next sign-in here. That can be faster than the former where processes do
+// not hear of each other at once. (What a load has brought is known a moment after
+// the load is told, when a token was found in it, or none.)
+func mayBeOver(e event) bool {
+	switch e.Kind {
+	case tokencache.EventInvalidation, tokencache.EventSignIn, tokencache.EventMiss:
+		return true
+	case tokencache.EventHit:
+		return e.Source == tokencache.SourceProvider.String()
+	}
+	return false
 }
 
 // signedOut tells whether the user's sign-in has ended, perhaps at another
@@ -174,14 +193,14 @@ func line(e event) string {
 
 // written is the event, and those that wait behind it: a crowd is told of at
 // once. It returns the last of them as well, after which there may be no more to
-// tell: a sign-out, or an invalidation, which may come of one. What comes next may
-// be another sign-in's; and if signing out has failed, the page connects again,
-// and the session is looked at again.
+// tell: a sign-out, or what [mayBeOver]. What comes next may be another sign-in's;
+// and if signing out has failed, the page connects again, and the session is looked
+// at again.
 func written(e event, more <-chan event) (text string, last event) {
 	var b strings.Builder
 	for {
 		b.WriteString(line(e))
-		if e.Kind == tokencache.EventSignOut || e.Kind == tokencache.EventInvalidation {
+		if e.Kind == tokencache.EventSignOut || mayBeOver(e) {
 			return b.String(), e
 		}
 		select {

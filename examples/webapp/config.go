@@ -23,11 +23,13 @@ type config struct {
 	tokenLifetime time.Duration
 	provider      string
 	redisURL      string // may hold a password: not for logs and errors
+	postgresURL   string // the same
 	keysFile      string
 	newKeys       bool
 	url           string // without a slash at the end
 	logLevel      slog.Level
 	patience      time.Duration // not a flag: tests have less of it, or more
+	sweepPause    time.Duration // not a flag either
 }
 
 // usageError is a mistake in the flags or the environment.
@@ -41,7 +43,7 @@ const maxNodes = 16
 // parseConfig reads the environment first and then the flags, which win. Help,
 // if it is asked for, goes to out, and the error is flag.ErrHelp.
 func parseConfig(args []string, env func(string) string, out io.Writer) (config, error) {
-	c := config{patience: defaultPatience}
+	c := config{patience: defaultPatience, sweepPause: defaultSweepPause}
 	fs := c.flags()
 	fs.SetOutput(io.Discard) // main prints the error, once
 	var err error
@@ -83,10 +85,12 @@ func (c *config) flags() *flag.FlagSet {
 	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
 	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelWarn, "lowest `level` to log: error, warn, info or debug, which logs every event of the cache")
-	fs.StringVar(&c.provider, "provider", inMemory, "where tokens and sessions are kept, by `name`: memory, or redis, which processes can share")
+	fs.StringVar(&c.provider, "provider", inMemory, "where tokens and sessions are kept, by `name`: memory; or redis or postgres, which processes can share")
 	fs.StringVar(&c.redisURL, "redis-url", "", "`URL` of Redis: redis://127.0.0.1:6379/0 on this machine, rediss://user:password@host:6379/0 elsewhere; "+
 		"others may see the flags of a process: a password is better kept in the variable")
-	fs.StringVar(&c.keysFile, "keys-file", "", "`file` with the keys that encrypt what is kept in Redis, the same for every process")
+	fs.StringVar(&c.postgresURL, "postgres-url", "", "`URL` of PostgreSQL: postgres://user:password@127.0.0.1:5432/database on this machine, "+
+		"with ?sslmode=verify-full elsewhere; the password is better kept in the variable here too")
+	fs.StringVar(&c.keysFile, "keys-file", "", "`file` with the keys that encrypt what leaves this process, the same for all that share it")
 	fs.BoolVar(&c.newKeys, "new-keys", false, "write new keys to -keys-file, which must not exist yet, and exit")
 	fs.StringVar(&c.url, "url", "", "`URL` at which browsers find the app, if something in front of it has another address")
 	return fs
@@ -147,28 +151,31 @@ func (c *config) check() error {
 }
 
 func (c *config) checkStore() error {
-	memory := c.provider == inMemory
+	b := backendOf(c.provider)
+	if b == nil && c.provider != inMemory {
+		return errors.New("-provider: must be memory, redis or postgres")
+	}
+	for _, other := range backends {
+		if b == nil && other.where(c) != "" {
+			return fmt.Errorf("-%s: is for -provider %s", other.flag, other.name)
+		}
+	}
 	switch {
-	case !memory && c.provider != inRedis:
-		return errors.New("-provider: must be memory or redis")
-	case memory && c.redisURL != "":
-		return errors.New("-redis-url: is for -provider redis")
 	case c.newKeys && c.keysFile == "":
 		return errors.New("-new-keys: -keys-file must say where to write them")
 	case c.newKeys: // nothing else is going to be used
 		return nil
-	case memory && c.keysFile != "":
-		return errors.New("-keys-file: is for -provider redis; what stays in this process needs no keys")
-	case memory:
+	case b == nil && c.keysFile != "":
+		return errors.New("-keys-file: is for -provider redis or postgres; what stays in this process needs no keys")
+	case b == nil:
 		return nil
-	case c.redisURL == "":
-		return errors.New("-provider redis: -redis-url must say where it is, such as redis://127.0.0.1:6379/0")
+	case b.where(c) == "":
+		return fmt.Errorf("-provider %s: -%s must say where it is, such as %s", b.name, b.flag, b.example)
 	case c.keysFile == "":
-		return errors.New("-provider redis: -keys-file must name the keys that encrypt the tokens, as those leave this process; " +
-			"-new-keys -keys-file FILE makes a new file of keys")
+		return fmt.Errorf("-provider %s: -keys-file must name the keys that encrypt the tokens, as those leave this process; "+
+			"-new-keys -keys-file FILE makes a new file of keys", b.name)
 	}
-	_, err := parseRedisURL(c.redisURL)
-	return err
+	return b.check(b.where(c))
 }
 
 // checkURL refuses an address that browsers could not sign in at.

@@ -24,6 +24,8 @@ func TestConfig(t *testing.T) {
 	elsewhere.issuer = "http://127.0.0.1:9090"
 	shared := defaults
 	shared.provider, shared.redisURL, shared.keysFile = "redis", "redis://127.0.0.1:6379/0", "keys.json"
+	sql := defaults
+	sql.provider, sql.postgresURL, sql.keysFile = "postgres", "postgres://127.0.0.1/app", "keys.json"
 	public := shared
 	public.url, public.issuer = "https://app.example.com", "https://login.example.com"
 	keys := defaults
@@ -52,12 +54,13 @@ func TestConfig(t *testing.T) {
 		"redis":           {args: []string{"-provider=redis", "-redis-url=redis://127.0.0.1:6379/0", "-keys-file", "keys.json"}, want: shared},
 		"redis from env":  {env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: shared},
 		"url":             {args: []string{"-url=https://app.example.com/", "-issuer=https://login.example.com"}, env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: public},
+		"postgres":        {args: []string{"-provider=postgres", "-postgres-url=postgres://127.0.0.1/app", "-keys-file=keys.json"}, want: sql},
 		"new keys":        {args: []string{"-new-keys"}, env: env("KEYS_FILE=keys.json"), want: keys},
 		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
 	}
 	for name, test := range tests {
 		got, err := parseConfig(test.args, func(key string) string { return test.env[key] }, io.Discard)
-		test.want.patience = defaultPatience
+		test.want.patience, test.want.sweepPause = defaultPatience, defaultSweepPause
 		if err != nil || got != test.want {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
@@ -83,6 +86,14 @@ func TestConfigMistakes(t *testing.T) {
 		{"-token-lifetime=10", "token-lifetime"},
 		{"-provider=redis", "-redis-url"},
 		{"-provider=sql", "-provider"},
+		{"-provider=postgres", "-postgres-url"},
+		{"-provider=postgres -postgres-url=postgres://127.0.0.1/app", "-new-keys -keys-file"},
+		{"-provider=postgres -postgres-url=postgres://127.0.0.1/app", "leave this process"},
+		{"-provider=postgres -keys-file=x", "-postgres-url"},
+		{"-provider=postgres -keys-file=x -postgres-url=postgres://192.0.2.1/app", "sslmode=verify-full"},
+		{"-provider=postgres -keys-file=x -postgres-url=redis://127.0.0.1", "-postgres-url"},
+		{"-provider=postgres -keys-file=x -redis-url=redis://127.0.0.1", "-postgres-url"},
+		{"-postgres-url=postgres://127.0.0.1/app", "-provider postgres"},
 		{"-provider=redis -redis-url=redis://127.0.0.1", "-new-keys -keys-file"},
 		{"-provider=redis -redis-url=redis://127.0.0.1", "leave this process"},
 		{"-provider=redis -keys-file=x", "-redis-url"},
@@ -127,7 +138,7 @@ func TestHelp(t *testing.T) {
 		if _, err := parseConfig([]string{arg}, noEnv, &out); !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: got %v", arg, err)
 		}
-		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "COATCHECK_KEYS_FILE", "-new-keys"} {
+		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "-postgres-url URL", "COATCHECK_POSTGRES_URL", "COATCHECK_KEYS_FILE", "-new-keys"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s does not show %s: %s", arg, want, out.String())
 			}

@@ -47,6 +47,7 @@ func sessionCleaner() goleak.Option {
 // site is a running application.
 type site struct {
 	*app
+	cfg  config
 	logs *buffer
 }
 
@@ -64,7 +65,7 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.patience = patience
+	cfg.patience, cfg.sweepPause = patience, 200*time.Millisecond
 	logs := &buffer{}
 	a, err := start(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: cfg.logLevel})))
 	if err != nil {
@@ -77,7 +78,7 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 			t.Error("close:", err)
 		}
 	})
-	return &site{app: a, logs: logs}
+	return &site{app: a, cfg: cfg, logs: logs}
 }
 
 // eachProvider runs a test with the flags of each provider, side by side.
@@ -87,42 +88,87 @@ func eachProvider(t *testing.T, test func(t *testing.T, store ...string)) {
 		t.Parallel()
 		test(t)
 	})
-	t.Run(inRedis, func(t *testing.T) {
-		t.Parallel()
-		_, store := openRedisServer(t)
-		test(t, store...)
-	})
+	eachShared(t, test)
+}
+
+// eachShared runs a test with the flags of each provider that processes can share.
+func eachShared(t *testing.T, test func(t *testing.T, store ...string)) {
+	t.Helper()
+	for name, start := range map[string]func(*testing.T) (server, []string){
+		inRedis:    func(t *testing.T) (server, []string) { s, store := openRedisServer(t); return s, store },
+		inPostgres: func(t *testing.T) (server, []string) { s, store := openPostgresServer(t); return s, store },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, store := start(t)
+			test(t, store...)
+		})
+	}
+}
+
+// server is one that a test can lose.
+type server interface {
+	Kill() error
+	Start() error
+	Pause() error
+	Resume() error
+}
+
+// servers are those of the running tests, by the URL that the flags have.
+var servers sync.Map
+
+func remember(t *testing.T, url string, s server) {
+	servers.Store(url, s)
+	t.Cleanup(func() { servers.Delete(url) })
 }
 
 // openRedisServer starts an empty Redis, and returns it with the flags of
 // processes that share it.
 func openRedisServer(t *testing.T) (*testserver.Redis, []string) {
 	t.Helper()
-	server := testserver.NewRedis(t)
-	return server, redisFlags(t, server.Addr())
+	s := testserver.NewRedis(t)
+	remember(t, redisURL(s.Addr()), s)
+	return s, redisFlags(t, s.Addr())
 }
 
+func redisURL(addr string) string { return "redis://" + addr + "/0" }
+
 func redisFlags(t *testing.T, addr string) []string {
+	t.Helper()
+	return []string{"-provider=redis", "-redis-url=" + redisURL(addr), newKeysFlag(t)}
+}
+
+// openPostgresServer starts an empty PostgreSQL, and returns it with the flags of
+// processes that share it.
+func openPostgresServer(t *testing.T) (*testserver.Postgres, []string) {
+	t.Helper()
+	s := testserver.NewPostgres(t)
+	remember(t, s.URL(), s)
+	return s, []string{"-provider=postgres", "-postgres-url=" + s.URL(), newKeysFlag(t)}
+}
+
+// newKeysFlag names a new file of keys.
+func newKeysFlag(t *testing.T) string {
 	t.Helper()
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	if err := tokencache.CreateKeyFile(keys); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"-provider=redis", "-redis-url=redis://" + addr + "/0", "-keys-file=" + keys}
+	return "-keys-file=" + keys
 }
 
 func noEnv(string) string { return "" }
 
 func (s *site) idp() *idp.Server { return s.issuer.server }
 
-// loseStore ends the token store, and with Redis the sessions too.
+// loseStore ends the token store, and with a server the sessions too.
 func (s *site) loseStore(t *testing.T) {
 	t.Helper()
-	if s.store.client != nil {
-		_ = s.store.client.ShutdownNoSave(t.Context()).Err() // it ends instead of answering
-		return
+	lose := func() error { return s.store.provider.Close(t.Context()) }
+	if found, ok := servers.Load(s.cfg.redisURL + s.cfg.postgresURL); ok {
+		lose = found.(server).Kill
 	}
-	if err := s.store.provider.Close(t.Context()); err != nil {
+	if err := lose(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -168,6 +168,5 @@ func (n *node) rememberAnswer(ctx context.Context, source tokencache.Source, too
 func (n *node) lastAnswer(ctx context.Context) lastView {
 	source, took, _ := strings.Cut(n.sessions.GetString(ctx, sessionLast), " ")
 	from := map[string]string{"l1": "L1", "provider": "the provider", "server": "the identity server"}[source]
-	provider := map[string]string{inMemory: "the nodes’ memory", inRedis: "Redis"}[n.store.name]
-	return lastView{Source: source, From: from, Took: took, Provider: provider}
+	return lastView{Source: source, From: from, Took: took, Provider: n.store.title}
 }

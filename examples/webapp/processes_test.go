@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -87,7 +88,10 @@ func (v *visitor) atURL(url string) *visitor { return &visitor{Client: v.Client,
 // either.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	_, store := openRedisServer(t)
+	eachShared(t, twoProcesses)
+}
+
+func twoProcesses(t *testing.T, store ...string) {
 	first := startProcess(t, append(store, "-auto-login")...)
 	second := startProcess(t, append(store, "-issuer="+first.issuer)...)
 	if second.issuer != first.issuer || second.url == first.url {
@@ -132,7 +136,10 @@ func TestTwoProcesses(t *testing.T) {
 // was looked for.
 func TestStreamHearsOfAnotherProcess(t *testing.T) {
 	t.Parallel()
-	_, store := openRedisServer(t)
+	eachShared(t, streamHearsOfAnotherProcess)
+}
+
+func streamHearsOfAnotherProcess(t *testing.T, store ...string) {
 	first := open(t, append(store, "-auto-login")...)
 	second := open(t, append(store, "-issuer="+first.issuer.url)...)
 	v := first.signedIn(t, "ada")
@@ -168,6 +175,36 @@ func TestStreamHearsOfAnotherProcess(t *testing.T) {
 	}
 }
 
+// TestRestart: whoever was signed in is still, by the cookie, when the application
+// has been started anew, and its database too.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	eachShared(t, func(t *testing.T, store ...string) {
+		identity := open(t, "-auto-login") // goes on meanwhile
+		args := append(store, "-issuer="+identity.issuer.url)
+		before := open(t, args...)
+		ada, bob := before.signedIn(t, "ada"), before.signedIn(t, "bob")
+		bob.post(t, "/signout", nil).want(t, http.StatusOK, "")
+		if err := before.close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if found, ok := servers.Load(before.cfg.postgresURL); ok {
+			if err := errors.Join(found.(server).Kill(), found.(server).Start()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after := open(t, args...)
+		if got := ada.at(after.nodes[0]).me(t); got.Name != "ada" || got.Source != "provider" {
+			t.Errorf("afterwards: %+v", got)
+		}
+		ada.at(after.nodes[0]).expire(t)
+		if got := ada.at(after.nodes[0]).me(t); got.Source != "server" {
+			t.Errorf("afterwards, the refresh token is not spent: source %s", got.Source)
+		}
+		bob.at(after.nodes[0]).get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+	})
+}
+
 // balancer sends requests to the nodes in turn, as docker-compose.yml's does.
 func balancer(t *testing.T) (address string, nodes *atomic.Pointer[[]string], served func() []int) {
 	t.Helper()
@@ -200,7 +237,10 @@ func balancer(t *testing.T) (address string, nodes *atomic.Pointer[[]string], se
 // address, and no request knows which of them it gets.
 func TestBehindABalancer(t *testing.T) {
 	t.Parallel()
-	_, store := openRedisServer(t)
+	eachShared(t, behindABalancer)
+}
+
+func behindABalancer(t *testing.T, store ...string) {
 	address, nodes, served := balancer(t)
 	first := open(t, append(store, "-auto-login", "-url="+address)...)
 	second := open(t, append(store, "-issuer="+first.issuer.url, "-url="+address+"/")...)

@@ -17,68 +17,73 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// pageBound is what a request may take while Redis is away. Each call of the
+// pageBound is what a request may take while the server is away. Each call of the
 // session store has its own bound, and the token store's is shorter.
 const pageBound = 4 * time.Second
 
-// TestRedisGone ends Redis, or makes it hang, while people are signed in. Nobody
-// is signed out by that, every page says in time what is wrong, and an empty Redis
-// asks people to sign in, once.
+// TestRedisGone: what is in memory only is gone with the server.
 func TestRedisGone(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"killed", "paused"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			server, store := openRedisServer(t)
-			s := open(t, append(store, "-auto-login")...)
-			v, stranger := s.signedIn(t, "ada"), s.visitor(t, 0)
-			callback := callbackOf(t, stranger, "bob")
-			v.me(t)
-			lose, restore := server.Kill, server.Start
-			if how == "paused" {
-				lose, restore = server.Pause, server.Resume
-			}
-			ticket := s.ticketOf(t)
-			if err := lose(); err != nil {
-				t.Fatal(err)
-			}
-			pagesWithoutRedis(t, s, v, stranger, callback)
-
-			// What is in this process is served: to a job, or a request whose
-			// session is at hand.
-			token, err := s.nodes[0].cache.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{apiScope}}, nil)
-			if err != nil || token.AccessToken == "" {
-				t.Errorf("the token in L1 is not served: %v", err)
-			}
-
-			if err := restore(); err != nil {
-				t.Fatal(err)
-			}
-			until(t, func() bool { return stranger.get(t, "/healthz").status == http.StatusOK })
-			until(t, func() bool { return v.get(t, "/api/cache").status != http.StatusServiceUnavailable })
-			if how == "paused" {
-				if got := v.me(t); got.Name != "ada" {
-					t.Errorf("got %+v", got)
-				}
-				return
-			}
-			for range 2 { // no circle
-				if page := v.stays().get(t, "/"); page.status != http.StatusOK || !strings.Contains(page.body, "Sign in") {
-					t.Errorf("afterwards the page has status %d: %.300s", page.status, page.body)
-				}
-				v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
-			}
-			v.get(t, "/signin?login_hint=ada").want(t, http.StatusOK, "")
-			if got := v.me(t); got.Name != "ada" {
-				t.Errorf("got %+v", got)
-			}
+			serverGone(t, server, store, how == "paused", how == "paused")
 		})
 	}
 }
 
-// pagesWithoutRedis looks at all pages, of a user who is signed in and of one who
+// serverGone ends the server of the store, or makes it hang, while people are
+// signed in. Nobody is signed out by that, every page says in time what is wrong,
+// and a server that has lost everything asks people to sign in, once.
+func serverGone(t *testing.T, server server, store []string, paused, keeps bool) {
+	s := open(t, append(store, "-auto-login")...)
+	v, stranger := s.signedIn(t, "ada"), s.visitor(t, 0)
+	callback := callbackOf(t, stranger, "bob")
+	v.me(t)
+	lose, restore := server.Kill, server.Start
+	if paused {
+		lose, restore = server.Pause, server.Resume
+	}
+	ticket := s.ticketOf(t)
+	if err := lose(); err != nil {
+		t.Fatal(err)
+	}
+	pagesWithoutServer(t, s, v, stranger, callback)
+
+	// What is in this process is served: to a job, or a request whose session is
+	// at hand.
+	token, err := s.nodes[0].cache.Partition(ticket.Key()).Token(t.Context(), tokencache.Request{Scopes: []string{apiScope}}, nil)
+	if err != nil || token.AccessToken == "" {
+		t.Errorf("the token in L1 is not served: %v", err)
+	}
+
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return stranger.get(t, "/healthz").status == http.StatusOK })
+	until(t, func() bool { return v.get(t, "/api/cache").status != http.StatusServiceUnavailable })
+	if keeps {
+		if got := v.me(t); got.Name != "ada" {
+			t.Errorf("got %+v", got)
+		}
+		return
+	}
+	for range 2 { // no circle
+		if page := v.stays().get(t, "/"); page.status != http.StatusOK || !strings.Contains(page.body, "Sign in") {
+			t.Errorf("afterwards the page has status %d: %.300s", page.status, page.body)
+		}
+		v.get(t, "/api/me").want(t, http.StatusUnauthorized, "sign_in_required")
+	}
+	v.get(t, "/signin?login_hint=ada").want(t, http.StatusOK, "")
+	if got := v.me(t); got.Name != "ada" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// pagesWithoutServer looks at all pages, of a user who is signed in and of one who
 // is about to be.
-func pagesWithoutRedis(t *testing.T, s *site, v, stranger *visitor, callback string) {
+func pagesWithoutServer(t *testing.T, s *site, v, stranger *visitor, callback string) {
 	t.Helper()
 	timed := func(v *visitor, method, path string) reply {
 		t.Helper()
@@ -120,17 +125,29 @@ func pagesWithoutRedis(t *testing.T, s *site, v, stranger *visitor, callback str
 	}
 }
 
-// TestRedisSeesNoSecrets looks for users, accounts, scopes, tokens and cookies in
-// everything that Redis holds and hears.
+// TestRedisSeesNoSecrets looks into everything that Redis holds and hears.
 func TestRedisSeesNoSecrets(t *testing.T) {
 	t.Parallel()
 	server, store := openRedisServer(t)
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer func() { _ = admin.Close() }()
 	heard := monitor(t, server.Addr())
+	secrets, held := useWithSecrets(t, store, func() string { return dumpOf(t, admin) })
+	if err := admin.Set(t.Context(), "marker-control", "marker-control", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	held += dumpOf(t, admin)
+	there := []string{"marker-control", tokenPrefix, sessionPrefix}
+	hasNoSecrets(t, "what Redis holds", held, secrets, there...)
+	hasNoSecrets(t, "what Redis hears", heard("marker-control"), secrets, there...)
+}
+
+// useWithSecrets has people sign in, do what they can, and sign out. It returns the
+// users, accounts, scopes, tokens and cookies, and what the store held meanwhile.
+func useWithSecrets(t *testing.T, store []string, dump func() string) (secrets []string, held string) {
+	t.Helper()
 	s := open(t, append(store, "-auto-login", "-nodes=2")...)
-	secrets := []string{"marker-user", clientSecret, "Tasks.Read", "openid", "return-marker", "eyJ"}
-	var dump strings.Builder
+	secrets = []string{"marker-user", clientSecret, "Tasks.Read", "openid", "return-marker", "eyJ"}
 	look := func(users ...*visitor) {
 		secrets = append(secrets, s.secrets(t)...)
 		for _, v := range users {
@@ -138,7 +155,7 @@ func TestRedisSeesNoSecrets(t *testing.T) {
 				secrets = append(secrets, c.Value)
 			}
 		}
-		dump.WriteString(dumpOf(t, admin))
+		held += dump()
 	}
 	v, other := s.signedIn(t, "marker-user-one"), s.signedIn(t, "marker-user-two")
 	look(v, other)
@@ -152,29 +169,27 @@ func TestRedisSeesNoSecrets(t *testing.T) {
 	other.post(t, "/signout", nil)
 	look(v, other)
 	v.stays().post(t, "/signout", url.Values{"everywhere": {"1"}}).want(t, http.StatusSeeOther, "")
-	dump.WriteString(dumpOf(t, admin))
-	if err := admin.Set(t.Context(), "marker-control", "marker-control", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	dump.WriteString(dumpOf(t, admin))
+	return secrets, held + dump()
+}
 
+// hasNoSecrets looks for secrets in a text, which must have all that is there.
+func hasNoSecrets(t *testing.T, what, text string, secrets []string, there ...string) {
+	t.Helper()
 	if len(secrets) < 20 {
 		t.Fatalf("only %d secrets to look for", len(secrets))
 	}
-	for where, text := range map[string]string{"holds": dump.String(), "hears": heard("marker-control")} {
-		for _, there := range []string{"marker-control", tokenPrefix, sessionPrefix} {
-			if !strings.Contains(text, there) {
-				t.Fatalf("what Redis %s is not all here: no %.6s…", where, there)
-			}
+	for _, must := range there {
+		if !strings.Contains(text, must) {
+			t.Fatalf("%s is not all here: no %.6s…", what, must)
 		}
-		for i, secret := range secrets {
-			if secret == "" {
-				t.Fatal("an empty secret")
-			}
-			encoded := base64.RawURLEncoding.EncodeToString([]byte(secret))
-			if strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret)) || strings.Contains(text, encoded) {
-				t.Errorf("Redis %s secret %d of %d", where, i, len(secrets))
-			}
+	}
+	for i, secret := range secrets {
+		if secret == "" {
+			t.Fatal("an empty secret")
+		}
+		encoded := base64.RawURLEncoding.EncodeToString([]byte(secret))
+		if strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret)) || strings.Contains(text, encoded) {
+			t.Errorf("%s has secret %d of %d", what, i, len(secrets))
 		}
 	}
 }

@@ -9,9 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/alexedwards/scs/goredisstore"
 	"github.com/alexedwards/scs/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -45,26 +43,40 @@ func sessionCookie(cfg *config) scs.SessionCookie {
 // sessionTimeout bounds each call of the session store.
 const sessionTimeout = time.Second
 
-// redisSessions keeps sessions in Redis, encrypted: a ticket names an account, and
-// a sign-in that has begun holds the secret which redeems its code. Each is bound
-// to its token, so that one put in the place of another does not open.
-type redisSessions struct {
-	*goredisstore.RedisStore
-	seal tokencache.AEAD
-	log  *slog.Logger
+// sessionRecords is what keeps sessions outside of this process. Its calls end with
+// their context.
+type sessionRecords interface {
+	FindCtx(ctx context.Context, token string) (data []byte, found bool, err error)
+	CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error
+	DeleteCtx(ctx context.Context, token string) error
+	AllCtx(ctx context.Context) (map[string][]byte, error)
 }
 
-func newRedisSessions(client *redis.Client, seal tokencache.AEAD, log *slog.Logger) *redisSessions {
-	return &redisSessions{RedisStore: goredisstore.NewWithPrefix(client, sessionPrefix), seal: seal, log: log}
+// sealedSessions encrypts what it keeps: a ticket names an account, and a sign-in
+// that has begun holds the secret which redeems its code. Each session is bound to
+// its token, so that one put in the place of another does not open.
+type sealedSessions struct {
+	records sessionRecords
+	seal    tokencache.AEAD
+	log     *slog.Logger
 }
+
+func newSealedSessions(records sessionRecords, seal tokencache.AEAD, log *slog.Logger) *sealedSessions {
+	return &sealedSessions{records: records, seal: seal, log: log}
+}
+
+var (
+	_ scs.CtxStore         = (*sealedSessions)(nil)
+	_ scs.IterableCtxStore = (*sealedSessions)(nil)
+)
 
 func boundTo(token string) []byte { return []byte("webapp session\x00" + token) }
 
 // FindCtx is that of [scs.CtxStore].
-func (s *redisSessions) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+func (s *sealedSessions) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
-	sealed, found, err := s.RedisStore.FindCtx(ctx, token)
+	sealed, found, err := s.records.FindCtx(ctx, token)
 	if err != nil || !found {
 		return nil, false, err
 	}
@@ -74,7 +86,7 @@ func (s *redisSessions) FindCtx(ctx context.Context, token string) ([]byte, bool
 
 // open treats a session that cannot be read, because it was altered or its key is
 // gone, like none: signing in again is the way on.
-func (s *redisSessions) open(sealed []byte, token string) ([]byte, bool) {
+func (s *sealedSessions) open(sealed []byte, token string) ([]byte, bool) {
 	data, err := s.seal.Decrypt(sealed, boundTo(token))
 	if err != nil {
 		s.log.Error("a session cannot be read", "error", err)
@@ -84,29 +96,29 @@ func (s *redisSessions) open(sealed []byte, token string) ([]byte, bool) {
 }
 
 // CommitCtx is that of [scs.CtxStore].
-func (s *redisSessions) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
+func (s *sealedSessions) CommitCtx(ctx context.Context, token string, data []byte, expiry time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	if !expiry.After(time.Now()) {
-		return s.RedisStore.DeleteCtx(ctx, token) // go-redis would keep it for ever
+		return s.records.DeleteCtx(ctx, token) // go-redis would keep it for ever
 	}
 	sealed, err := s.seal.Encrypt(data, boundTo(token))
 	if err != nil {
 		return err
 	}
-	return s.RedisStore.CommitCtx(ctx, token, sealed, expiry)
+	return s.records.CommitCtx(ctx, token, sealed, expiry)
 }
 
 // DeleteCtx is that of [scs.CtxStore].
-func (s *redisSessions) DeleteCtx(ctx context.Context, token string) error {
+func (s *sealedSessions) DeleteCtx(ctx context.Context, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
-	return s.RedisStore.DeleteCtx(ctx, token)
+	return s.records.DeleteCtx(ctx, token)
 }
 
 // AllCtx is that of [scs.IterableCtxStore].
-func (s *redisSessions) AllCtx(ctx context.Context) (map[string][]byte, error) {
-	all, err := s.RedisStore.AllCtx(ctx)
+func (s *sealedSessions) AllCtx(ctx context.Context) (map[string][]byte, error) {
+	all, err := s.records.AllCtx(ctx)
 	for token, sealed := range all {
 		if data, ok := s.open(sealed, token); ok {
 			all[token] = data
@@ -115,6 +127,21 @@ func (s *redisSessions) AllCtx(ctx context.Context) (map[string][]byte, error) {
 		}
 	}
 	return all, err
+}
+
+// Find is that of [scs.Store]: a session manager calls the others.
+func (s *sealedSessions) Find(token string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), token)
+}
+
+// Commit is that of [scs.Store].
+func (s *sealedSessions) Commit(token string, data []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), token, data, expiry)
+}
+
+// Delete is that of [scs.Store].
+func (s *sealedSessions) Delete(token string) error {
+	return s.DeleteCtx(context.Background(), token)
 }
 
 // errSessions means that the session store does not answer.

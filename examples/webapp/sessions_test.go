@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/goredisstore"
 	"github.com/alexedwards/scs/v2"
 	"github.com/redis/go-redis/v9"
 
@@ -19,13 +20,10 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// TestRedisSessions checks that what is stored does not show what it is, opens
-// in its own place only, and ends.
-func TestRedisSessions(t *testing.T) {
-	t.Parallel()
-	server := testserver.NewRedis(t)
-	client := newRedisClient(&redis.Options{Addr: server.Addr()})
-	defer func() { _ = client.Close() }()
+// testSessions checks that what is stored does not show what it is, opens in its
+// own place only, and ends.
+func testSessions(t *testing.T, records sessionRecords) {
+	t.Helper()
 	ctx := t.Context()
 	check := func(err error) {
 		t.Helper()
@@ -34,33 +32,34 @@ func TestRedisSessions(t *testing.T) {
 		}
 	}
 	var logs buffer
-	newStore := func() *redisSessions {
+	newStore := func() *sealedSessions {
 		keys, err := tokencache.LoadKeys(ctx, func(context.Context) ([]byte, error) { return tokencache.NewKeyText(), nil })
 		check(err)
-		return newRedisSessions(client, keys.Seal, slog.New(slog.NewTextHandler(&logs, nil)))
+		return newSealedSessions(records, keys.Seal, slog.New(slog.NewTextHandler(&logs, nil)))
 	}
 	s, others := newStore(), newStore()
 	later := time.Now().Add(time.Hour)
+	check(s.Commit("ada", []byte("marker-first"), later))
 	check(s.CommitCtx(ctx, "ada", []byte("marker-ada"), later))
 	check(s.CommitCtx(ctx, "bob", []byte("marker-bob"), later))
 	if data, found, err := s.FindCtx(ctx, "ada"); string(data) != "marker-ada" || !found || err != nil {
 		t.Errorf("found %t, %v", found, err)
 	}
+	if data, found, err := s.Find("bob"); string(data) != "marker-bob" || !found || err != nil {
+		t.Errorf("found %t, %v", found, err)
+	}
 	if all, err := s.AllCtx(ctx); len(all) != 2 || string(all["bob"]) != "marker-bob" || err != nil {
 		t.Errorf("%d sessions, %v", len(all), err)
 	}
-	if ttl := client.TTL(ctx, sessionPrefix+"ada").Val(); ttl <= 0 || ttl > time.Hour {
-		t.Errorf("it is kept for %s", ttl)
-	}
 
-	adas, err := client.Get(ctx, sessionPrefix+"ada").Bytes()
+	adas, found, err := records.FindCtx(ctx, "ada")
 	check(err)
-	if bytes.Contains(adas, []byte("marker")) {
-		t.Error("Redis has the session in clear")
+	if !found || bytes.Contains(adas, []byte("marker")) {
+		t.Error("the session is stored in clear")
 	}
-	check(client.Set(ctx, sessionPrefix+"bob", adas, time.Hour).Err())
-	check(client.Set(ctx, sessionPrefix+"eve", adas[:len(adas)-1], time.Hour).Err())
-	check(client.Set(ctx, sessionPrefix+"empty", "", time.Hour).Err())
+	check(records.CommitCtx(ctx, "bob", adas, later))
+	check(records.CommitCtx(ctx, "eve", adas[:len(adas)-1], later))
+	check(records.CommitCtx(ctx, "empty", []byte{}, later))
 	for _, token := range []string{"bob", "eve", "empty", "absent"} {
 		if data, found, err := s.FindCtx(ctx, token); found || data != nil || err != nil {
 			t.Errorf("%s: found %t, %v", token, found, err)
@@ -76,21 +75,34 @@ func TestRedisSessions(t *testing.T) {
 		t.Error("the log tells nothing of it, or too much")
 	}
 
+	check(s.CommitCtx(ctx, "soon", []byte("marker-soon"), time.Now().Add(50*time.Millisecond)))
 	check(s.CommitCtx(ctx, "ada", []byte("marker-ada"), time.Now().Add(-time.Second)))
 	check(s.CommitCtx(ctx, "late", []byte("marker-late"), time.Now().Add(-time.Second)))
 	check(s.DeleteCtx(ctx, "bob"))
-	check(s.DeleteCtx(ctx, "bob"))
-	for _, token := range []string{"ada", "late", "bob"} {
-		if n := client.Exists(ctx, sessionPrefix+token).Val(); n != 0 {
-			t.Errorf("%s is still there", token)
+	check(s.Delete("bob"))
+	time.Sleep(60 * time.Millisecond)
+	for _, token := range []string{"ada", "late", "bob", "soon"} {
+		if _, found, err := records.FindCtx(ctx, token); found || err != nil {
+			t.Errorf("%s is still there: %v", token, err)
 		}
 	}
+	if all, err := records.AllCtx(ctx); len(all) != 2 || err != nil { // eve's, and the empty one
+		t.Errorf("%d sessions are left, %v", len(all), err)
+	}
+}
 
-	check(server.Pause())
-	began := time.Now()
+// sessionsEnd checks that calls of a store that does not answer end in time.
+func sessionsEnd(t *testing.T, records sessionRecords) {
+	t.Helper()
+	keys, err := tokencache.LoadKeys(t.Context(), func(context.Context) ([]byte, error) { return tokencache.NewKeyText(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSealedSessions(records, keys.Seal, slog.New(slog.DiscardHandler))
+	began, ctx := time.Now(), t.Context()
 	for name, err := range map[string]error{
 		"find":   func() error { _, _, err := s.FindCtx(ctx, "ada"); return err }(),
-		"commit": s.CommitCtx(ctx, "ada", nil, later),
+		"commit": s.CommitCtx(ctx, "ada", nil, time.Now().Add(time.Hour)),
 		"delete": s.DeleteCtx(ctx, "ada"),
 	} {
 		if err == nil {
@@ -100,6 +112,25 @@ func TestRedisSessions(t *testing.T) {
 	if took := time.Since(began); took > 3*sessionTimeout+time.Second {
 		t.Errorf("three calls of a server that hangs took %s", took)
 	}
+}
+
+func TestRedisSessions(t *testing.T) {
+	t.Parallel()
+	server := testserver.NewRedis(t)
+	client := newRedisClient(&redis.Options{Addr: server.Addr()})
+	defer func() { _ = client.Close() }()
+	records := goredisstore.NewWithPrefix(client, sessionPrefix)
+	testSessions(t, records)
+	if err := records.CommitCtx(t.Context(), "ada", []byte{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if ttl := client.TTL(t.Context(), sessionPrefix+"ada").Val(); ttl <= 0 || ttl > time.Hour {
+		t.Errorf("it is kept for %s", ttl)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	sessionsEnd(t, records)
 }
 
 // brittle is a session store whose calls fail.

@@ -6,33 +6,61 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/coatcheck-go/coatcheck/providers/memory"
-	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // What -provider can be.
 const (
-	inMemory = "memory"
-	inRedis  = "redis"
+	inMemory   = "memory"
+	inRedis    = "redis"
+	inPostgres = "postgres"
 )
 
-// Applications that share a Redis server need prefixes of their own.
-const (
-	tokenPrefix   = "coatcheck-example:"
-	sessionPrefix = "coatcheck-example-session:"
-)
+// backend is where tokens and sessions can be kept outside of this process, for
+// others that share them.
+type backend struct {
+	name    string // of -provider
+	title   string // for people
+	flag    string // that says where it is
+	example string // of that
+	where   func(*config) string
+	check   func(where string) error
+	open    func(ctx context.Context, cfg *config, keys *tokencache.Keys, log *slog.Logger) (*store, error)
+}
 
-// answerTimeout bounds how long Redis may take to answer at the start.
+var backends = []*backend{
+	{
+		name: inRedis, title: "Redis", flag: "redis-url", example: "redis://127.0.0.1:6379/0",
+		where: func(c *config) string { return c.redisURL },
+		check: func(where string) error { _, err := parseRedisURL(where); return err },
+		open:  openRedis,
+	},
+	{
+		name: inPostgres, title: "PostgreSQL", flag: "postgres-url", example: "postgres://127.0.0.1:5432/app",
+		where: func(c *config) string { return c.postgresURL },
+		check: func(where string) error { _, err := parsePostgresURL(where); return err },
+		open:  openPostgres,
+	},
+}
+
+// backendOf returns nil for memory, and for what there is not.
+func backendOf(name string) *backend {
+	for _, b := range backends {
+		if b.name == name {
+			return b
+		}
+	}
+	return nil
+}
+
+// answerTimeout bounds how long a backend may take to answer at the start.
 const answerTimeout = 2 * time.Second
 
 // store is where tokens and sessions are kept.
@@ -40,9 +68,14 @@ type store struct {
 	provider storage
 	sessions scs.Store
 	keys     *tokencache.Keys // nil if nothing leaves this process
-	client   *redis.Client    // nil if there is none
 	name     string           // that of -provider
-	place    string           // for people
+	title    string           // what that is, for people
+	place    string           // the same, and where
+
+	sweepers []func(context.Context) error // besides the provider's
+	sweeping chan struct{}                 // closed when no sweep is to follow; nil if there are none
+	stop     context.CancelFunc            // ends sweeping
+	release  func(context.Context) error   // what the provider is on; nil if nothing
 }
 
 // storage is a provider that ends.
@@ -52,8 +85,17 @@ type storage interface {
 }
 
 func openStore(ctx context.Context, cfg *config, log *slog.Logger) (*store, error) {
-	if cfg.provider == inRedis {
-		return openRedis(ctx, cfg, log)
+	if b := backendOf(cfg.provider); b != nil {
+		keys, err := loadKeys(ctx, cfg.keysFile)
+		if err != nil {
+			return nil, err
+		}
+		s, err := b.open(ctx, cfg, keys, log)
+		if err != nil {
+			return nil, err
+		}
+		s.name, s.title = b.name, b.title
+		return s, nil
 	}
 	provider, err := memory.New(nil)
 	if err != nil {
@@ -61,57 +103,68 @@ func openStore(ctx context.Context, cfg *config, log *slog.Logger) (*store, erro
 	}
 	return &store{
 		provider: provider, sessions: memstore.New(),
-		name: inMemory, place: "in the memory of this process",
+		name: inMemory, title: "the nodes’ memory", place: "in the memory of this process",
 	}, nil
 }
 
-// openRedis keeps both in one Redis database, through one client, encrypted with
-// the keys of the file.
-func openRedis(ctx context.Context, cfg *config, log *slog.Logger) (_ *store, err error) {
-	keys, err := loadKeys(ctx, cfg.keysFile)
-	if err != nil {
-		return nil, err
+const (
+	// defaultSweepPause is the time between two sweeps.
+	defaultSweepPause = 5 * time.Minute
+	// sweepTimeout bounds each. What it did not get to is left to the next.
+	sweepTimeout = time.Minute
+)
+
+// keepSwept removes what is over, every few minutes until close. Without it, a
+// database keeps for ever what nobody asks for any more; Redis forgets by itself.
+// All processes may do this, and one is enough.
+func (s *store) keepSwept(pause time.Duration, log *slog.Logger) {
+	sweepers := s.sweepers
+	if sweeper := s.provider.Capabilities().Sweeper; sweeper != nil {
+		sweepers = append(sweepers, func(ctx context.Context) error {
+			_, err := sweeper.Sweep(ctx)
+			return err
+		})
 	}
-	where, err := parseRedisURL(cfg.redisURL)
-	if err != nil {
-		return nil, err
+	if len(sweepers) == 0 {
+		return
 	}
-	logging.Disable() // it writes to stderr what comes back as an error too
-	client := newRedisClient(where)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, client.Close())
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	s.sweeping = make(chan struct{})
+	go func() {
+		defer close(s.sweeping)
+		for next := time.NewTicker(pause); ; {
+			select {
+			case <-next.C:
+				sweep(ctx, sweepers, log)
+			case <-ctx.Done():
+				next.Stop()
+				return
+			}
 		}
 	}()
-	asking, cancel := context.WithTimeout(ctx, answerTimeout)
+}
+
+func sweep(ctx context.Context, sweepers []func(context.Context) error, log *slog.Logger) {
+	bounded, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
-	if err := client.Ping(asking).Err(); err != nil {
-		return nil, fmt.Errorf("-redis-url: Redis at %s: %w", where.Addr, err)
+	for _, s := range sweepers {
+		if err := s(bounded); err != nil && ctx.Err() == nil {
+			log.Warn("what is over could not be removed; it is tried again", "error", err)
+		}
 	}
-	provider, err := redisprovider.New(client, &redisprovider.Options{Prefix: tokenPrefix, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	return &store{
-		provider: provider, sessions: newRedisSessions(client, keys.Seal, log), keys: keys, client: client,
-		name: inRedis, place: fmt.Sprintf("in Redis at %s, database %d", where.Addr, where.DB),
-	}, nil
 }
 
-// newRedisClient returns the client for everything. Its timeouts are short: a
-// driver's defaults can hold a request for many seconds.
-func newRedisClient(where *redis.Options) *redis.Client {
-	o := redisprovider.RecommendedOptions()
-	o.Addrs, o.DB = []string{where.Addr}, where.DB
-	o.Username, o.Password, o.TLSConfig = where.Username, where.Password, where.TLSConfig
-	return redis.NewClient(o.Simple())
-}
-
-// close ends the provider and then its client.
+// close ends what uses the provider, then the provider, and then what that is on.
 func (s *store) close(ctx context.Context) error {
+	if s.sweeping != nil {
+		s.stop()
+		<-s.sweeping
+	}
 	err := s.provider.Close(ctx)
-	if s.client != nil {
-		err = errors.Join(err, s.client.Close())
+	if s.release != nil {
+		err = errors.Join(err, s.release(ctx))
+		s.release = nil // closing again does nothing
 	}
 	return err
 }
@@ -123,26 +176,6 @@ func (s *store) ping(ctx context.Context) error {
 		return nil
 	}
 	return pinger.Ping(ctx)
-}
-
-// parseRedisURL reads -redis-url. Its errors show nothing of the text, which may
-// hold a password; those of the packages that parse it would.
-func parseRedisURL(text string) (*redis.Options, error) {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil, u.Scheme != "redis" && u.Scheme != "rediss", u.Hostname() == "":
-		return nil, errors.New("-redis-url: must be like redis://127.0.0.1:6379/0 or rediss://user:password@host:6379/0, " +
-			"with special characters of the password percent-encoded")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("-redis-url: takes no parameters; special characters of the password are percent-encoded")
-	case u.Scheme == "redis" && !isLoopback(u.Hostname()):
-		return nil, errors.New("-redis-url: must be rediss:// beyond this machine, as passwords and sessions travel to it")
-	}
-	o, err := redis.ParseURL(text)
-	if err != nil {
-		return nil, errors.New("-redis-url: after the host comes the number of the database, such as /0, and nothing else")
-	}
-	return o, nil
 }
 
 func loadKeys(ctx context.Context, path string) (*tokencache.Keys, error) {
@@ -166,6 +199,6 @@ func createKeys(path string, out io.Writer) error {
 		return fmt.Errorf("-new-keys: %w", err)
 	}
 	_, _ = fmt.Fprintf(out, "Wrote new keys to %[1]s, which only you may read: whoever has the file can read every stored token.\n"+
-		"Start each process that shares the store with -provider redis -keys-file %[1]s, without -new-keys.\n", path) // nobody has to read it
+		"Start each process that shares the store with -keys-file %[1]s and the same -provider, without -new-keys.\n", path) // nobody has to read it
 	return nil
 }

@@ -95,7 +95,7 @@ func TestNewKeys(t *testing.T) {
 	if err := run(t.Context(), args, noEnv, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), path) || !strings.Contains(out.String(), "-provider redis") {
+	if !strings.Contains(out.String(), path) || !strings.Contains(out.String(), "-provider") {
 		t.Errorf("it says %q", out.String())
 	}
 	before, err := os.ReadFile(path)

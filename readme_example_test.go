@@ -8,12 +8,14 @@ import (
 	"net/http"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/middleware"
 	"github.com/coatcheck-go/coatcheck/providers/memory"
 	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
+	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -76,6 +78,22 @@ func newRedisCache(ctx context.Context, addr, keyFile string, namespace tokencac
 		return nil, err
 	}
 	keys, err := tokencache.LoadKeys(ctx, tokencache.KeyFile(keyFile)) // the same on every machine: see Security
+	if err != nil {
+		return nil, err
+	}
+	return tokencache.New(provider, namespace, &tokencache.Options{Keys: keys})
+}
+
+func newPostgresCache(ctx context.Context, pool *pgxpool.Pool, keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {
+	db := sqlprovider.Postgres(pool, nil)
+	if err := db.Migrate(ctx); err != nil { // makes the tables, if they are not there
+		return nil, err
+	}
+	provider, err := sqlprovider.New(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := tokencache.LoadKeys(ctx, tokencache.KeyFile(keyFile))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"go.uber.org/goleak"
 
@@ -87,14 +88,37 @@ func open(ctx context.Context, address string) string {
 // The cache on Redis, by two machines.
 func TestReadmeRedis(t *testing.T) {
 	t.Parallel()
-	server, keyFile := testserver.NewRedis(t), filepath.Join(t.TempDir(), "keys.json")
+	server := testserver.NewRedis(t)
+	twoMachines(t, func(keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {
+		return newRedisCache(t.Context(), server.Addr(), keyFile, namespace)
+	})
+}
+
+// The cache on PostgreSQL, by two machines.
+func TestReadmePostgres(t *testing.T) {
+	t.Parallel()
+	server := testserver.NewPostgres(t)
+	twoMachines(t, func(keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {
+		pool, err := pgxpool.New(t.Context(), server.URL())
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(pool.Close)
+		return newPostgresCache(t.Context(), pool, keyFile, namespace)
+	})
+}
+
+// twoMachines signs a user in at one, and asks the other for the token.
+func twoMachines(t *testing.T, newCache func(keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error)) {
+	t.Helper()
+	keyFile := filepath.Join(t.TempDir(), "keys.json")
 	if err := tokencache.CreateKeyFile(keyFile); err != nil {
 		t.Fatal(err)
 	}
 	namespace := tokencache.Namespace{Issuer: "https://login.example", ClientID: "app"}
 	var machines [2]*tokencache.Cache
 	for i := range machines {
-		cache, err := newRedisCache(t.Context(), server.Addr(), keyFile, namespace)
+		cache, err := newCache(keyFile, namespace)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,8 +153,8 @@ func TestReadmeProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(readme), "```go\nfunc new")
-	if len(blocks) < 4 {
-		t.Fatal("the README does not show newClient, newApp and newRedisCache")
+	if len(blocks) < 5 {
+		t.Fatal("the README does not show newClient, newApp, newRedisCache and newPostgresCache")
 	}
 	for _, block := range blocks[1:] {
 		code, _, _ := strings.Cut(block, "```")

@@ -32,12 +32,15 @@ func TestComposeNodes(t *testing.T) {
 	if err := yaml.Unmarshal(data, &file); err != nil {
 		t.Fatal(err)
 	}
-	node := func(name string) config {
+	node := func(name, provider string) config {
 		service := file.Services[name]
 		if len(service.Command) == 0 || service.Command[0] != "/app/webapp" {
 			t.Fatalf("%s runs %q", name, service.Command)
 		}
 		env := func(key string) string {
+			if key == "COATCHECK_PROVIDER" && provider != "" && strings.HasPrefix(service.Environment[key], "${COATCHECK_PROVIDER:-") {
+				return provider
+			}
 			return regexp.MustCompile(`\$\{\w+:-(\w+)\}`).ReplaceAllString(service.Environment[key], "$1")
 		}
 		c, err := parseConfig(service.Command[1:], env, io.Discard)
@@ -46,14 +49,24 @@ func TestComposeNodes(t *testing.T) {
 		}
 		return c
 	}
-	one, two := node("node1"), node("node2")
-	if one.url != two.url || one.addr == two.addr || one.keysFile != two.keysFile || one.redisURL != two.redisURL {
+	for _, name := range []string{"node1", "node2"} {
+		if c := node(name, inPostgres); c.provider != inPostgres {
+			t.Errorf("%s has the provider %s, and PostgreSQL was asked for", name, c.provider)
+		}
+	}
+	one, two := node("node1", ""), node("node2", "")
+	if one.url != two.url || one.addr == two.addr || one.keysFile != two.keysFile || one.provider != inRedis || one.provider != two.provider ||
+		one.redisURL != two.redisURL || one.postgresURL != two.postgresURL {
 		t.Errorf("the nodes are %s at %s and %s at %s", one.url, one.addr, two.url, two.addr)
 	}
 	if two.issuer != "http://"+one.idpAddr || one.issuer != "" {
 		t.Errorf("the issuers are %q and %q, and the identity server is at %s", one.issuer, two.issuer, one.idpAddr)
 	}
 	o, err := parseRedisURL(one.redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePostgresURL(one.postgresURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +83,10 @@ func TestComposeNodes(t *testing.T) {
 			t.Errorf("the load balancer does not know %s", address)
 		}
 	}
-	if !strings.Contains(string(balancer), "bind "+o.Addr+"\n") {
-		t.Errorf("the load balancer does not lead to Redis at %s", o.Addr)
+	for _, address := range []string{o.Addr, addressOf(&p.ConnConfig.Config)} {
+		if !strings.Contains(string(balancer), "bind "+address+"\n") {
+			t.Errorf("the load balancer does not lead to Redis or PostgreSQL at %s", address)
+		}
 	}
 	if !regexp.MustCompile(`\n +retry-on conn-failure\b`).Match(balancer) {
 		t.Error("the load balancer may send a request twice")

@@ -201,9 +201,19 @@ func TestBrowserKeyboard(t *testing.T) {
 	b.quiet(t)
 }
 
-// TestBrowserProcesses is one browser at two processes that share Redis.
+// TestBrowserProcesses is one browser at two processes that share a server.
 func TestBrowserProcesses(t *testing.T) {
-	server, store := openRedisServer(t)
+	t.Run(inRedis, func(t *testing.T) {
+		server, store := openRedisServer(t)
+		browserProcesses(t, server, store, "Redis", "9-redis", "10-redis-hangs", "11-redis-gone")
+	})
+	t.Run(inPostgres, func(t *testing.T) {
+		server, store := openPostgresServer(t)
+		browserProcesses(t, server, store, "PostgreSQL", "12-postgres", "13-postgres-hangs", "14-postgres-gone")
+	})
+}
+
+func browserProcesses(t *testing.T, server server, store []string, title string, shots ...string) {
 	first := open(t, append(store, "-auto-login")...)
 	second := open(t, append(store, "-issuer="+first.issuer.url)...)
 	here, there := first.nodes[0].url, second.nodes[0].url
@@ -217,7 +227,7 @@ func TestBrowserProcesses(t *testing.T) {
 	b.says(t, "h1", "Ada Lovelace")
 	b.says(t, "#live", "live")
 	b.says(t, "#quiet", second.nodes[0].listener.Addr().String())
-	b.says(t, "#last .provider", "Redis")
+	b.says(t, "#last .provider", title)
 	b.press(t, "Call the API")
 	b.says(t, "#notice", "Ada Lovelace")
 
@@ -230,16 +240,16 @@ func TestBrowserProcesses(t *testing.T) {
 	b.says(t, "#log", "Refreshed at the identity server")
 	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 1`)
 	b.fits(t)
-	b.shoot(t, "9-redis")
+	b.shoot(t, shots[0])
 	b.quiet(t)
 
-	// Without Redis the page stays, and says what is wrong; the tokens do too.
+	// Without the server the page stays, and says what is wrong; the tokens do too.
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	b.press(t, "Call the API")
 	b.says(t, "#notice", "has not signed you out")
-	b.shoot(t, "10-redis-hangs")
+	b.shoot(t, shots[1])
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -258,5 +268,5 @@ func TestBrowserProcesses(t *testing.T) {
 	b.press(t, "Sign in")
 	b.says(t, "h1", "One moment, please")
 	b.fits(t)
-	b.shoot(t, "11-redis-gone")
+	b.shoot(t, shots[2])
 }

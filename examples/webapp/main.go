@@ -5,7 +5,7 @@
 //	go run ./examples/webapp
 //
 // needs nothing installed: a local identity server comes with it. See the README
-// beside this file for what to try, and for Redis and several processes.
+// beside this file for what to try, and for databases and several processes.
 //
 // # Reading the source
 //

@@ -24,6 +24,7 @@ type config struct {
 	provider      string
 	redisURL      string // may hold a password: not for logs and errors
 	postgresURL   string // the same
+	sqlitePath    string
 	keysFile      string
 	newKeys       bool
 	url           string // without a slash at the end
@@ -85,11 +86,12 @@ func (c *config) flags() *flag.FlagSet {
 	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
 	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelWarn, "lowest `level` to log: error, warn, info or debug, which logs every event of the cache")
-	fs.StringVar(&c.provider, "provider", inMemory, "where tokens and sessions are kept, by `name`: memory; or redis or postgres, which processes can share")
+	fs.StringVar(&c.provider, "provider", inMemory, "where tokens and sessions are kept, by `name`: memory; or redis, postgres or sqlite, which processes can share")
 	fs.StringVar(&c.redisURL, "redis-url", "", "`URL` of Redis: redis://127.0.0.1:6379/0 on this machine, rediss://user:password@host:6379/0 elsewhere; "+
 		"others may see the flags of a process: a password is better kept in the variable")
 	fs.StringVar(&c.postgresURL, "postgres-url", "", "`URL` of PostgreSQL: postgres://user:password@127.0.0.1:5432/database on this machine, "+
 		"with ?sslmode=verify-full elsewhere; the password is better kept in the variable here too")
+	fs.StringVar(&c.sqlitePath, "sqlite-path", "", "`file` of SQLite, on a disk of this computer; it is made if it is not there")
 	fs.StringVar(&c.keysFile, "keys-file", "", "`file` with the keys that encrypt what leaves this process, the same for all that share it")
 	fs.BoolVar(&c.newKeys, "new-keys", false, "write new keys to -keys-file, which must not exist yet, and exit")
 	fs.StringVar(&c.url, "url", "", "`URL` at which browsers find the app, if something in front of it has another address")
@@ -153,7 +155,7 @@ func (c *config) check() error {
 func (c *config) checkStore() error {
 	b := backendOf(c.provider)
 	if b == nil && c.provider != inMemory {
-		return errors.New("-provider: must be memory, redis or postgres")
+		return errors.New("-provider: must be memory, redis, postgres or sqlite")
 	}
 	for _, other := range backends {
 		if b == nil && other.where(c) != "" {
@@ -166,7 +168,7 @@ func (c *config) checkStore() error {
 	case c.newKeys: // nothing else is going to be used
 		return nil
 	case b == nil && c.keysFile != "":
-		return errors.New("-keys-file: is for -provider redis or postgres; what stays in this process needs no keys")
+		return errors.New("-keys-file: is for -provider redis, postgres or sqlite; what stays in this process needs no keys")
 	case b == nil:
 		return nil
 	case b.where(c) == "":

@@ -26,6 +26,8 @@ func TestConfig(t *testing.T) {
 	shared.provider, shared.redisURL, shared.keysFile = "redis", "redis://127.0.0.1:6379/0", "keys.json"
 	sql := defaults
 	sql.provider, sql.postgresURL, sql.keysFile = "postgres", "postgres://127.0.0.1/app", "keys.json"
+	file := defaults
+	file.provider, file.sqlitePath, file.keysFile = "sqlite", "a b?.db", "keys.json"
 	public := shared
 	public.url, public.issuer = "https://app.example.com", "https://login.example.com"
 	keys := defaults
@@ -55,6 +57,8 @@ func TestConfig(t *testing.T) {
 		"redis from env":  {env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: shared},
 		"url":             {args: []string{"-url=https://app.example.com/", "-issuer=https://login.example.com"}, env: env("PROVIDER=redis", "REDIS_URL=redis://127.0.0.1:6379/0", "KEYS_FILE=keys.json"), want: public},
 		"postgres":        {args: []string{"-provider=postgres", "-postgres-url=postgres://127.0.0.1/app", "-keys-file=keys.json"}, want: sql},
+		"sqlite":          {args: []string{"-provider=sqlite", "-sqlite-path=a b?.db", "-keys-file=keys.json"}, want: file},
+		"sqlite from env": {env: env("PROVIDER=sqlite", "SQLITE_PATH=a b?.db", "KEYS_FILE=keys.json"), want: file},
 		"new keys":        {args: []string{"-new-keys"}, env: env("KEYS_FILE=keys.json"), want: keys},
 		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
 	}
@@ -94,6 +98,14 @@ func TestConfigMistakes(t *testing.T) {
 		{"-provider=postgres -keys-file=x -postgres-url=redis://127.0.0.1", "-postgres-url"},
 		{"-provider=postgres -keys-file=x -redis-url=redis://127.0.0.1", "-postgres-url"},
 		{"-postgres-url=postgres://127.0.0.1/app", "-provider postgres"},
+		{"-provider=sqlite", "-sqlite-path"},
+		{"-provider=sqlite -sqlite-path=x.db", "-new-keys -keys-file"},
+		{"-provider=sqlite -sqlite-path=x.db", "leave this process"},
+		{"-provider=sqlite -keys-file=x", "-sqlite-path"},
+		{"-provider=sqlite -keys-file=x -sqlite-path=file:x.db", "no URL"},
+		{"-provider=sqlite -keys-file=x -sqlite-path=postgres://127.0.0.1/app", "no URL"},
+		{"-provider=sqlite -keys-file=x -sqlite-path=:memory:", "the path of a file"},
+		{"-sqlite-path=x.db", "-provider sqlite"},
 		{"-provider=redis -redis-url=redis://127.0.0.1", "-new-keys -keys-file"},
 		{"-provider=redis -redis-url=redis://127.0.0.1", "leave this process"},
 		{"-provider=redis -keys-file=x", "-redis-url"},
@@ -138,7 +150,7 @@ func TestHelp(t *testing.T) {
 		if _, err := parseConfig([]string{arg}, noEnv, &out); !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: got %v", arg, err)
 		}
-		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "-postgres-url URL", "COATCHECK_POSTGRES_URL", "COATCHECK_KEYS_FILE", "-new-keys"} {
+		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "-postgres-url URL", "COATCHECK_POSTGRES_URL", "-sqlite-path file", "COATCHECK_KEYS_FILE", "-new-keys"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s does not show %s: %s", arg, want, out.String())
 			}

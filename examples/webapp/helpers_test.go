@@ -94,14 +94,14 @@ func eachProvider(t *testing.T, test func(t *testing.T, store ...string)) {
 // eachShared runs a test with the flags of each provider that processes can share.
 func eachShared(t *testing.T, test func(t *testing.T, store ...string)) {
 	t.Helper()
-	for name, start := range map[string]func(*testing.T) (server, []string){
-		inRedis:    func(t *testing.T) (server, []string) { s, store := openRedisServer(t); return s, store },
-		inPostgres: func(t *testing.T) (server, []string) { s, store := openPostgresServer(t); return s, store },
+	for name, start := range map[string]func(*testing.T) []string{
+		inRedis:    func(t *testing.T) []string { _, store := openRedisServer(t); return store },
+		inPostgres: func(t *testing.T) []string { _, store := openPostgresServer(t); return store },
+		inSQLite:   sqliteFlags,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, store := start(t)
-			test(t, store...)
+			test(t, start(t)...)
 		})
 	}
 }
@@ -147,6 +147,14 @@ func openPostgresServer(t *testing.T) (*testserver.Postgres, []string) {
 	return s, []string{"-provider=postgres", "-postgres-url=" + s.URL(), newKeysFlag(t)}
 }
 
+// sqliteFlags are those of processes that share a file, which is not there yet. Its
+// name has all that means something in a URL.
+func sqliteFlags(t *testing.T) []string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a b?mode=memory#%41&.db")
+	return []string{"-provider=sqlite", "-sqlite-path=" + path, newKeysFlag(t)}
+}
+
 // newKeysFlag names a new file of keys.
 func newKeysFlag(t *testing.T) string {
 	t.Helper()
@@ -161,12 +169,14 @@ func noEnv(string) string { return "" }
 
 func (s *site) idp() *idp.Server { return s.issuer.server }
 
-// loseStore ends the token store, and with a server the sessions too.
+// loseStore ends the token store, and where that is outside the sessions too.
 func (s *site) loseStore(t *testing.T) {
 	t.Helper()
 	lose := func() error { return s.store.provider.Close(t.Context()) }
 	if found, ok := servers.Load(s.cfg.redisURL + s.cfg.postgresURL); ok {
 		lose = found.(server).Kill
+	} else if s.store.name == inSQLite {
+		lose = func() error { return s.store.release(t.Context()) }
 	}
 	if err := lose(); err != nil {
 		t.Fatal(err)

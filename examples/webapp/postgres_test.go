@@ -347,16 +347,18 @@ func TestPostgresIsSwept(t *testing.T) {
 
 func isSwept(t *testing.T, s *site, db *sql.DB) {
 	t.Helper()
-	soon := time.Now().Add(100 * time.Millisecond)
-	name := tokencache.Name{Owner: "owner", Partition: "partition"}
-	err := errors.Join(
-		s.store.provider.Save(t.Context(), name, tokencache.Record{Version: tokencache.NewVersion(), Sealed: []byte("x"), Expires: soon}, tokencache.Condition{}),
-		s.store.sessions.Commit("token", []byte("x"), soon),
-	)
+	save := func(owner string, expires time.Time) error {
+		record := tokencache.Record{Version: tokencache.NewVersion(), Sealed: []byte("x"), Expires: expires}
+		return errors.Join(
+			s.store.provider.Save(t.Context(), tokencache.Name{Owner: owner, Partition: "partition"}, record, tokencache.Condition{}),
+			s.store.sessions.Commit(owner, []byte("x"), expires),
+		)
+	}
+	err := errors.Join(save("over", time.Now().Add(100*time.Millisecond)), save("kept", time.Now().Add(time.Hour)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{sqlPrefix + "records", "example_sessions"} {
-		until(t, func() bool { return strings.TrimSpace(dumpRows(t, db, "SELECT count(*) FROM "+table)) == "0" })
+	for _, column := range []string{"owner FROM " + sqlPrefix + "records", "token FROM example_sessions"} {
+		until(t, func() bool { return dumpRows(t, db, "SELECT "+column) == "kept\n" })
 	}
 }

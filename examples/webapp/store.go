@@ -21,6 +21,7 @@ const (
 	inMemory   = "memory"
 	inRedis    = "redis"
 	inPostgres = "postgres"
+	inSQLite   = "sqlite"
 )
 
 // backend is where tokens and sessions can be kept outside of this process, for
@@ -47,6 +48,12 @@ var backends = []*backend{
 		where: func(c *config) string { return c.postgresURL },
 		check: func(where string) error { _, err := parsePostgresURL(where); return err },
 		open:  openPostgres,
+	},
+	{
+		name: inSQLite, title: "SQLite", flag: "sqlite-path", example: "example.db",
+		where: func(c *config) string { return c.sqlitePath },
+		check: checkSQLitePath,
+		open:  openSQLite,
 	},
 }
 

@@ -147,13 +147,14 @@ func (n *node) events(w http.ResponseWriter, r *http.Request) {
 // mayBeOver tells of an event after which to look whether the sign-in has ended:
 // an invalidation, which may come of a sign-out at another process, and what comes
 // of the next sign-in here. That can be faster than the former where processes do
-// not hear of each other at once.
+// not hear of each other at once. (What a load has brought is known a moment after
+// the load is told, when a token was found in it, or none.)
 func mayBeOver(e event) bool {
 	switch e.Kind {
-	case tokencache.EventInvalidation, tokencache.EventSignIn:
+	case tokencache.EventInvalidation, tokencache.EventSignIn, tokencache.EventMiss:
 		return true
-	case tokencache.EventLoad:
-		return e.Error == "" // looking is a load too
+	case tokencache.EventHit:
+		return e.Source == tokencache.SourceProvider.String()
 	}
 	return false
 }

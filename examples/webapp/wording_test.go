@@ -120,28 +120,30 @@ func TestObserve(t *testing.T) {
 // TestWritten: what waits is written at once, up to what may end the stream.
 func TestWritten(t *testing.T) {
 	t.Parallel()
-	for _, stop := range []tokencache.EventKind{tokencache.EventSignOut, tokencache.EventInvalidation, tokencache.EventSignIn, tokencache.EventLoad} {
+	for _, stop := range []tokencache.EventKind{tokencache.EventSignOut, tokencache.EventInvalidation, tokencache.EventSignIn, tokencache.EventMiss} {
 		more := make(chan event, 9)
 		for _, kind := range []tokencache.EventKind{tokencache.EventSave, stop, tokencache.EventRefresh} {
 			more <- event{Kind: kind}
 		}
-		text, last := written(event{Kind: tokencache.EventMiss}, more)
+		text, last := written(event{Kind: tokencache.EventLoad}, more)
 		if last.Kind != stop || strings.Count(text, "data: {") != 3 || strings.Count(text, "}\n\n") != 3 || strings.Contains(text, `"refresh"`) {
 			t.Errorf("%s: got %s, %s", stop, last.Kind, text)
 		}
-		text, last = written(event{Kind: tokencache.EventMiss}, more)
+		text, last = written(event{Kind: tokencache.EventLoad}, more)
 		if last.Kind != tokencache.EventRefresh || !strings.Contains(text, `"refresh"`) {
 			t.Errorf("%s: got %s, %s", stop, last.Kind, text)
 		}
 		close(more)
-		if text, last = written(event{Kind: tokencache.EventMiss}, more); last.Kind != tokencache.EventMiss || strings.Count(text, "data: {") != 1 {
+		if text, last = written(event{Kind: tokencache.EventLoad}, more); last.Kind != tokencache.EventLoad || strings.Count(text, "data: {") != 1 {
 			t.Errorf("closed: got %s, %s", last.Kind, text)
 		}
 	}
-	more := make(chan event, 9)
-	more <- event{Kind: tokencache.EventRefresh}
-	if text, _ := written(event{Kind: tokencache.EventLoad, Error: "cache_unavailable"}, more); !strings.Contains(text, `"refresh"`) {
-		t.Errorf("a load that has failed stops at %s", text) // looking would fail as well, and be told again
+	for source, ends := range map[string]bool{"l1": false, "provider": true} {
+		more := make(chan event, 9)
+		more <- event{Kind: tokencache.EventRefresh}
+		if text, _ := written(event{Kind: tokencache.EventHit, Source: source}, more); strings.Contains(text, `"refresh"`) == ends {
+			t.Errorf("a hit in %s: got %s", source, text)
+		}
 	}
 }
 

@@ -26,8 +26,8 @@ type PgxDB interface {
 }
 
 // Postgres is a PostgreSQL database, of version 14 or newer, through a connection
-// that stays the caller's. It does not connect by itself. The tables are in the
-// first schema of the connection's search_path.
+// that stays the caller's. It does not connect by itself. The tables are found by
+// the connection's search_path, and made in its first schema.
 //
 // A pool is the usual thing. One connection does as well, a *pgx.Conn, a
 // *pgxpool.Conn or a pgx.Tx: calls then wait for each other, and nobody else may
@@ -43,7 +43,10 @@ func Postgres(db PgxDB, o *Options) *Database {
 	if db == nil {
 		err = errors.New("sql: a connection to the database is required")
 	}
-	return &Database{dialect: newPostgres(db, &opts), options: opts, err: err}
+	if err != nil {
+		return &Database{err: err}
+	}
+	return &Database{dialect: newPostgres(db, &opts), options: opts}
 }
 
 // Schema returns the SQL that makes all the tables, for those who apply it with a

@@ -1,9 +1,6 @@
 package sql
 
-import (
-	"context"
-	"errors"
-)
+import "errors"
 
 // failure is an error of the driver in words that say what to do. The driver's own
 // text is in none of what it wraps, since that may have addresses, user names and
@@ -24,9 +21,4 @@ func (f *failure) Unwrap() error { return f.err }
 func unsure(err error) bool {
 	var f *failure
 	return !errors.As(err, &f) || !f.undone
-}
-
-// ended is a failure at the end of a context, which the error wraps.
-func ended(text string, ctx context.Context) *failure { //nolint:revive // the context is what has ended
-	return &failure{text: text, err: ctx.Err()}
 }

@@ -22,12 +22,12 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(main{m}) }
 
-// tests close the shared server before anybody looks for what was left behind.
-type tests struct{ *testing.M }
+// main closes the shared server before anybody looks for what was left behind.
+type main struct{ *testing.M }
 
-func (m tests) Run() int {
+func (m main) Run() int {
 	code := m.M.Run()
 	if shared.server != nil {
 		if err := shared.server.Close(); err != nil {
@@ -89,8 +89,13 @@ func conn(t *testing.T, dsn string) *pgx.Conn {
 // makes the tables that it needs.
 func newProvider(t *testing.T, db *sqlprovider.Database) *sqlprovider.Provider {
 	t.Helper()
-	must(t, db.Migrate(t.Context()))
-	p, err := sqlprovider.New(t.Context(), db)
+	var p *sqlprovider.Provider
+	_, err := again(t.Context(), func() (err error) { // some servers are killed meanwhile
+		if err = db.Migrate(t.Context()); err == nil {
+			p, err = sqlprovider.New(t.Context(), db)
+		}
+		return err
+	})
 	must(t, err)
 	t.Cleanup(func() {
 		if err := p.Close(context.Background()); err != nil {

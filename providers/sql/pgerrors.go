@@ -18,6 +18,7 @@ import (
 var pgCodes = map[string]string{
 	"25006": "the server takes no writes (25006): it is a standby, or read-only; connect to the primary (target_session_attrs=read-write)",
 	"25P02": "the transaction has failed before (25P02): roll it back",
+	"26000": "prepared statements are not kept (26000): behind PgBouncer, use QueryExecModeExec or QueryExecModeSimpleProtocol",
 	"28000": "the server refuses the user (28000): see pg_hba.conf",
 	"28P01": "the server refuses the user name or the password (28P01)",
 	"3D000": "there is no such database (3D000)",
@@ -27,6 +28,8 @@ var pgCodes = map[string]string{
 	"42501": "the user lacks a right (42501): it needs SELECT, INSERT, UPDATE and DELETE on the tables",
 	"42703": "a column is missing (42703): call Database.Migrate",
 	"42P01": "a table is missing (42P01): call Database.Migrate, with the same Prefix and search_path",
+	"42P05": "prepared statements are not kept (42P05): behind PgBouncer, use QueryExecModeExec or QueryExecModeSimpleProtocol",
+	"42P07": "a table of that name is there already (42P07): choose another Prefix, or drop what was left of another attempt",
 	"53100": "the server's disk is full (53100)",
 	"53200": "the server is out of memory (53200)",
 	"53300": "the server has too many connections (53300): raise max_connections, or make the pools smaller",
@@ -108,17 +111,21 @@ func undone(err error) bool {
 }
 
 // mapped returns the driver's error in our words. What it wraps is the end of the
-// caller's context, or the server's error code without the rest of its reply.
-func (p *postgres) mapped(ctx context.Context, err error) error {
+// caller's context, or the server's error code without the rest of its reply. With
+// sent, an earlier try may have been carried out.
+func (p *postgres) mapped(ctx context.Context, err error, sent bool) error {
 	var f *failure
-	if err == nil || errors.As(err, &f) {
-		return err
+	if err == nil {
+		return nil
 	}
-	f = &failure{undone: undone(err)}
+	if errors.As(err, &f) {
+		return &failure{text: f.text, err: f.err, undone: f.undone && !sent}
+	}
+	f = &failure{undone: undone(err) && !sent}
 	var reply *pgconn.PgError
 	switch {
-	case errors.As(err, &reply):
-		f.text, f.err = pgCodes[reply.Code], &pgconn.PgError{Severity: "ERROR", Code: reply.Code}
+	case errors.As(err, &reply) && (reply.Code != "57014" || ctx.Err() == nil): // which pgx may ask for at the end
+		f.text, f.err = pgCodes[reply.Code], &pgconn.PgError{Severity: "ERROR", Code: code(reply.Code)}
 		if f.text == "" {
 			f.text = "the server refuses the statement (" + code(reply.Code) + ")"
 		}

@@ -45,7 +45,7 @@ const (
 func newEar(ctx context.Context, p *postgres) *ear {
 	e := &ear{p: p}
 	e.life, e.end = context.WithCancel(ctx)
-	e.dial()
+	e.dial() //nolint:contextcheck // it ends with the Watch
 	first, cancel := context.WithTimeout(ctx, watchInterval)
 	defer cancel()
 	e.await(first)
@@ -65,15 +65,16 @@ func (e *ear) dial() {
 		}
 		if err == nil {
 			if _, err = conn.Exec(ctx, "LISTEN "+e.p.prefix+"changed"); err != nil {
-				hangUp(conn)
+				hangUp(ctx, conn)
 			}
 		}
 		dials <- dialed{conn, err}
 	}()
 }
 
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), earCheck)
+// hangUp closes a connection politely, also after the end of the Watch.
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), earCheck)
 	defer cancel()
 	_ = conn.Close(ctx)
 }
@@ -97,7 +98,7 @@ func (e *ear) lost(ctx context.Context, err error) {
 	if !e.told && e.life.Err() == nil {
 		e.told = true
 		e.p.log.Warn("coatcheck: there is no connection that listens: changes are heard of later until there is one again",
-			"error", e.p.mapped(ctx, err))
+			"error", e.p.mapped(ctx, err, false))
 	}
 }
 
@@ -106,7 +107,7 @@ func (e *ear) wait(ctx context.Context) {
 	e.deaf = false
 	if e.conn == nil {
 		if e.dials == nil && !time.Now().Before(e.next) {
-			e.dial()
+			e.dial() //nolint:contextcheck // it outlives the wait
 		}
 		ctx, cancel := context.WithTimeout(ctx, watchInterval)
 		defer cancel()
@@ -121,9 +122,9 @@ func (e *ear) wait(ctx context.Context) {
 		return
 	}
 	e.deaf = !e.hear(ctx, earInterval)
-	if !e.deaf && e.conn != nil {
-		for end := time.Now().Add(earBurst); e.hear(ctx, time.Until(end)) && e.conn != nil; {
-		}
+	end := time.Now().Add(earBurst)
+	for more := !e.deaf; more && e.conn != nil; {
+		more = e.hear(ctx, time.Until(end))
 	}
 }
 
@@ -139,7 +140,7 @@ func (e *ear) hear(ctx context.Context, limit time.Duration) bool {
 }
 
 func (e *ear) drop(ctx context.Context, err error) {
-	hangUp(e.conn)
+	hangUp(ctx, e.conn)
 	e.conn = nil
 	e.lost(ctx, err)
 }
@@ -163,6 +164,6 @@ func (e *ear) close() {
 		e.conn = (<-e.dials).conn
 	}
 	if e.conn != nil {
-		hangUp(e.conn)
+		hangUp(e.life, e.conn)
 	}
 }

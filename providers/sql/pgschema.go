@@ -111,7 +111,10 @@ func (p *postgres) apply(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	s, err := p.look(ctx, tx)
-	if err != nil || s.partial {
+	if err == nil && s.partial {
+		err = s.usable(latest(p.all))
+	}
+	if err != nil {
 		return err
 	}
 	if !p.inTx {

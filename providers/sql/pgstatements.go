@@ -75,10 +75,13 @@ func expand(sql string, words ...string) string {
 	return sql
 }
 
+// A connection believes what it knows of tables until it uses another one. So this
+// statement uses one, the row of which is there.
 const pgCheck = `
 SELECT to_regclass('{p}schema') IS NOT NULL,
 	to_regclass('{p}records') IS NOT NULL, to_regclass('{p}owners') IS NOT NULL, to_regclass('{p}leases') IS NOT NULL,
-	pg_is_in_recovery(), {started}`
+	pg_is_in_recovery(), {started}
+FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pg_class'::regclass`
 
 // The mark must come also where there is no record. The contents are read only if
 // they are not too large; to ask for their length does not read them.
@@ -198,12 +201,13 @@ SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM due WHERE over)`
 const pgBegin = `SELECT pg_current_snapshot()::text, {started}`
 
 // What was not yet visible in the former snapshot is new, however long ago its
-// transaction began, and in whichever order transactions commit.
+// transaction began, and in whichever order transactions commit. Numbers beyond the
+// snapshot of now came with the rows, from the server that they were copied from.
 const pgPoll = `
-SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL
+SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL, NULL
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version FROM {p}records
-	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) ORDER BY change LIMIT $2::integer)
+	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
+	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) AND change < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY change LIMIT $2::integer)
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version FROM {p}records
+	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
 	WHERE change = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) LIMIT $2::integer)`

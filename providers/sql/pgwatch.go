@@ -70,8 +70,8 @@ func (w *pgPoller) collect(rows pgx.Rows) (changes []tokencache.Change, err erro
 	for rows.Next() {
 		var snapshot, owner, partition *string
 		var started *int64
-		var version []byte
-		if err := rows.Scan(&snapshot, &started, &owner, &partition, &version); err != nil {
+		var version, replaced []byte
+		if err := rows.Scan(&snapshot, &started, &owner, &partition, &version, &replaced); err != nil {
 			return nil, err
 		}
 		if snapshot != nil {
@@ -80,6 +80,7 @@ func (w *pgPoller) collect(rows pgx.Rows) (changes []tokencache.Change, err erro
 		}
 		c := tokencache.Change{Name: tokencache.Name{Owner: *owner, Partition: *partition}}
 		copy(c.Version[:], version)
+		copy(c.Replaced[:], replaced)
 		changes = append(changes, c)
 	}
 	return changes, rows.Err()

@@ -94,7 +94,7 @@ func (p *postgres) row(ctx context.Context, again repeat, sql string, args []any
 // call makes a call of the driver as often as it takes, see row, and returns its
 // error in our words.
 func (p *postgres) call(ctx context.Context, again repeat, f func() error) error {
-	lost := false
+	lost, sent := false, false // sent: an earlier try may have been carried out
 	for try := 1; ; try++ {
 		err := p.inTurn(ctx, f)
 		if err == nil {
@@ -105,15 +105,15 @@ func (p *postgres) call(ctx context.Context, again repeat, f func() error) error
 		p.note(kind)
 		switch {
 		case p.inTx || ctx.Err() != nil:
-			return p.mapped(ctx, err)
+			return p.mapped(ctx, err, sent)
 		case kind == pgCollided && try < pgTries:
 			if !sleep(ctx, pause(try)) {
-				return p.mapped(ctx, err)
+				return p.mapped(ctx, err, sent)
 			}
 		case kind == pgLost && !lost && (again == repeatable || again == once && undone(err)):
-			lost = true
+			lost, sent = true, sent || !undone(err)
 		default:
-			return p.mapped(ctx, err)
+			return p.mapped(ctx, err, sent)
 		}
 	}
 }

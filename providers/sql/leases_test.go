@@ -3,6 +3,8 @@ package sql_test
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,5 +137,28 @@ func TestLeaseAfterStart(t *testing.T) {
 	})
 	if waited := time.Since(began); waited < 450*time.Millisecond {
 		t.Errorf("a lease was granted after %v", waited)
+	}
+}
+
+// Many ask at the moment in which one of them is the first to notice.
+func TestLeasesAfterStart(t *testing.T) {
+	t.Parallel()
+	s, p, _ := start(t)
+	must(t, errors.Join(s.Stop(), s.Start()))
+	var granted atomic.Int64
+	var crowd sync.WaitGroup
+	for range 100 {
+		crowd.Go(func() {
+			if _, err := p.Acquire(t.Context(), newName(), time.Minute); err == nil {
+				granted.Add(1)
+			} else if !errors.Is(err, tokencache.ErrBusy) {
+				t.Error(err)
+			}
+		})
+	}
+	began := time.Now()
+	crowd.Wait()
+	if n := granted.Load(); n > 0 && time.Since(began) < 400*time.Millisecond {
+		t.Errorf("%d leases were granted", n)
 	}
 }

@@ -3,6 +3,7 @@ package sql_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -161,4 +162,43 @@ func TestLeasesAfterStart(t *testing.T) {
 	if n := granted.Load(); n > 0 && time.Since(began) < 400*time.Millisecond {
 		t.Errorf("%d leases were granted", n)
 	}
+}
+
+// noDeletes is a pool that does not get to the server with a DELETE, while on.
+type noDeletes struct {
+	*pgxpool.Pool
+	on atomic.Bool
+}
+
+func (d *noDeletes) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if d.on.Load() && strings.Contains(sql, "DELETE") {
+		return unsent{}
+	}
+	return d.Pool.QueryRow(ctx, sql, args...)
+}
+
+type unsent struct{}
+
+func (unsent) Scan(...any) error { return unsent{} }
+func (unsent) Error() string     { return "it was not sent" }
+func (unsent) SafeToRetry() bool { return true }
+
+// A lease that is not to be had so early, and cannot be given back at once, is
+// given back later.
+func TestLeaseAfterStartInDoubt(t *testing.T) {
+	t.Parallel()
+	s, _, _ := start(t)
+	db, n := &noDeletes{Pool: pool(t, s.URL())}, newName()
+	p := newProvider(t, sqlprovider.Postgres(db, nil))
+	must(t, errors.Join(s.Stop(), s.Start()))
+	db.on.Store(true)
+	if _, err := p.Acquire(t.Context(), n, time.Minute); err == nil || errors.Is(err, tokencache.ErrBusy) {
+		t.Fatalf("the error is %v: the test looks at nothing", err)
+	}
+	db.on.Store(false)
+	other := newProvider(t, sqlprovider.Postgres(pool(t, s.URL()), nil))
+	eventually(t, 3*time.Second, "the lease is free", func() bool {
+		_, err := other.Acquire(t.Context(), n, time.Minute)
+		return err == nil
+	})
 }

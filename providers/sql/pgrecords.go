@@ -113,7 +113,7 @@ func (p *postgres) acquire(ctx context.Context, n tokencache.Name, holder []byte
 	// Others may have noticed while this statement was on its way.
 	if p.server.seen(started); p.server.quiet() {
 		_, err := p.release(ctx, n, holder)
-		return false, err
+		return false, inDoubt(err)
 	}
 	return true, nil
 }

@@ -44,11 +44,14 @@ const (
 	journalLife = 2 * time.Minute
 	// journalBytes bounds what is remembered. The newest is what a failover loses.
 	journalBytes = 32 << 20
-	// journalVersions bounds the replaced versions that are remembered of a name: a
-	// page that needs many tokens saves as often within a moment.
-	journalVersions = 16
-	// journalOverhead is roughly what an entry takes beside its sealed bytes.
-	journalOverhead = 768
+	// journalVersions bounds the replaced versions that are remembered of a name. A
+	// page that needs many tokens saves as often within a moment, and all of that
+	// may be lost. Of what is replaced at once, a watcher may tell the last only, so
+	// that there is no hearsay of the others.
+	journalVersions = 64
+	// journalOverhead is roughly what an entry takes beside its sealed bytes and the
+	// replaced versions.
+	journalOverhead = 512
 )
 
 // add notes that the record was saved over the state.
@@ -160,4 +163,6 @@ func (j *journal) remove(e *list.Element) {
 	j.size -= s.size()
 }
 
-func (s *saved) size() int { return len(s.record.Sealed) + journalOverhead }
+func (s *saved) size() int {
+	return len(s.record.Sealed) + journalOverhead + len(s.replaced)*len(Version{})
+}

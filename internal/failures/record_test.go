@@ -90,8 +90,10 @@ func cause(err error) string {
 		return "busy"
 	}
 	text := err.Error()
-	if i := strings.LastIndex(text, ": redis: "); i >= 0 {
-		return strings.SplitN(text[i+len(": redis: "):], "\n", 2)[0]
+	for _, by := range []string{": redis: ", ": sql: "} {
+		if i := strings.LastIndex(text, by); i >= 0 {
+			return strings.SplitN(text[i+len(by):], "\n", 2)[0]
+		}
 	}
 	if i := strings.LastIndex(text, ": "); i >= 0 {
 		return text[i+2:]

@@ -21,7 +21,7 @@ func TestRedis(t *testing.T) {
 	recommended, defaults := redisprovider.RecommendedOptions, func() *redis.UniversalOptions { return &redis.UniversalOptions{} }
 	const brief, long = 3 * time.Second, 8 * time.Second
 	slow := func(d time.Duration) func(*testing.T) *site { return proxied(recommended, testserver.Fault{Delay: d}) }
-	testFailures(t, []failure{
+	testFailures(t, 4, []failure{
 		{name: "none, for comparison", start: proxied(recommended, testserver.Fault{}), lasts: brief},
 		{name: "hung (SIGSTOP)", start: hung(recommended), lasts: long},
 		{name: "cut", start: proxied(recommended, testserver.Fault{Cut: true}), lasts: long},
@@ -39,6 +39,23 @@ func TestRedis(t *testing.T) {
 		{name: "hung, go-redis's defaults", start: hung(defaults), lasts: long},
 		{name: "cut, go-redis's defaults", start: proxied(defaults, testserver.Fault{Cut: true}), lasts: long},
 		{name: "half open, go-redis's defaults", start: proxied(pooled(defaults), testserver.Fault{HalfOpen: true})},
+	})
+}
+
+func TestRedisReplyLost(t *testing.T) {
+	testReplyLost(t, func(t *testing.T) *line {
+		server := testserver.NewRedis(t)
+		return &line{
+			addr:    server.Addr(),
+			connect: connect(redisprovider.RecommendedOptions, to(server.Addr())),
+			through: func(t *testing.T, addr string, dial dialer) tokencache.Provider {
+				return connect(redisprovider.RecommendedOptions, func(o *redis.UniversalOptions) {
+					o.Addrs = []string{addr}
+					o.PoolSize = 1 // so that each connection which is lost is dialled again
+					o.Dialer = dial
+				})(t)
+			},
+		}
 	})
 }
 

@@ -9,17 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/coatcheck-go/coatcheck/internal/testserver"
-	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// The server carries out a write and its reply is lost: once, so that the driver
-// or the provider finds out by asking again, and so often that nobody but the
-// Cache can. Whatever the write was, it has happened once.
-func TestRedisReplyLost(t *testing.T) {
+// testReplyLost has the server carry out a write and its reply be lost: once, so
+// that the driver or the provider finds out by asking again, and so often that
+// nobody but the Cache can. Whatever the write was, it has happened once.
+func testReplyLost(t *testing.T, start func(*testing.T) *line) {
 	writes := map[string]func(*replies, *testing.T){
 		"sign-in":             (*replies).signIn,
 		"save of a refresh":   func(r *replies, t *testing.T) { r.refresh(t, "save") },
@@ -38,7 +35,7 @@ func TestRedisReplyLost(t *testing.T) {
 		for _, times := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d", name, times), func(t *testing.T) {
 				t.Parallel()
-				r := newReplies(t, times)
+				r := newReplies(t, start(t), times)
 				write(r, t)
 				if reused := r.server.reused(); reused > 0 {
 					t.Error("a refresh token was used twice")
@@ -48,9 +45,21 @@ func TestRedisReplyLost(t *testing.T) {
 	}
 }
 
+// line is a server, and how it is reached.
+type line struct {
+	addr    string
+	connect func(*testing.T) tokencache.Provider
+	// through reaches it at another address, with one connection at a time, which
+	// dial makes, and with one round trip for each call.
+	through func(t *testing.T, addr string, dial dialer) tokencache.Provider
+}
+
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // replies is a machine whose replies are lost, and another that looks at what is
 // stored.
 type replies struct {
+	line    *line
 	times   int
 	proxy   *testserver.Proxy
 	dials   atomic.Int64
@@ -60,35 +69,28 @@ type replies struct {
 	idle    time.Duration
 	machine *tokencache.Cache
 	other   *tokencache.Cache
-	connect func(*testing.T) tokencache.Provider
 	user    *user
 }
 
-func newReplies(t *testing.T, times int) *replies {
+func newReplies(t *testing.T, l *line, times int) *replies {
 	t.Helper()
-	server := testserver.NewRedis(t)
 	r := &replies{
-		times: times, proxy: testserver.NewProxy(t, server.Addr()), server: newAuthority(),
+		line: l, times: times, proxy: testserver.NewProxy(t, l.addr), server: newAuthority(),
 		idle: 4 * time.Second, user: &user{account: "user", lifetime: time.Hour},
 	}
-	r.connect = connect(redisprovider.RecommendedOptions, to(server.Addr()))
 	options := &tokencache.Options{Keys: newKeys(t), IdleTimeout: r.idle}
-	r.machine, r.other = newCache(t, r.lossy(t), options), newCache(t, r.connect(t), options)
+	r.machine, r.other = newCache(t, r.lossy(t), options), newCache(t, l.connect(t), options)
 	return r
 }
 
 // lossy returns a provider that loses replies.
 func (r *replies) lossy(t *testing.T) tokencache.Provider {
 	t.Helper()
-	through := connect(redisprovider.RecommendedOptions, func(o *redis.UniversalOptions) {
-		o.Addrs = []string{r.proxy.Addr()}
-		o.PoolSize = 1 // so that each connection which is lost is dialled again
-		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			r.dials.Add(1)
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		}
+	p := r.line.through(t, r.proxy.Addr(), func(ctx context.Context, network, addr string) (net.Conn, error) {
+		r.dials.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	})
-	return &tattler{Provider: through(t), before: r.before}
+	return &tattler{Provider: p, before: r.before}
 }
 
 // lose has the replies of the next such call be lost.
@@ -244,12 +246,12 @@ func (r *replies) reseal(t *testing.T) {
 		must(t, err)
 		return &tokencache.Options{Keys: &tokencache.Keys{Names: names, Seal: sealed}}
 	}
-	r.other = newCache(t, r.connect(t), ring(old))
+	r.other = newCache(t, r.line.connect(t), ring(old))
 	r.machine = newCache(t, r.lossy(t), ring(fresh, old))
 	r.begin(t)
 	r.lose("save")
 	must(t, r.partition(r.machine).Check(t.Context()))
-	last := newCache(t, r.connect(t), ring(fresh))
+	last := newCache(t, r.line.connect(t), ring(fresh))
 	eventually(t, "it is sealed with the new key", func() bool {
 		return r.partition(last).Check(t.Context()) == nil
 	})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,19 +30,35 @@ type service interface {
 	spy(t *testing.T, words []string) func() (bytes int, found []string)
 	// dump is all that is stored, with its names.
 	dump(t *testing.T) []byte
+	// traits are those of its kind.
+	traits() traits
 }
 
-// kinds are the backends that the tests run with.
-var kinds = []struct {
+// traits are what the tests must know of a kind of backend.
+type traits struct {
+	// heard is when a process has mostly heard of what another one has saved.
+	heard time.Duration
+	// share of the rounds of long tests is enough. They look at the caches more
+	// than at the backend, and no kind but the first needs them all.
+	share float64
+}
+
+// kind is one of the backends that the tests run with.
+type kind struct {
 	name  string
 	start func(t *testing.T) service
-}{
+}
+
+var kinds = []kind{
 	{"redis", startRedis},
+	{"postgres", startPostgres},
 }
 
 // openers make a provider in a process.
 var openers = map[string]func(*url.URL, *setup) (tokencache.Provider, closer, error){
-	"redis": openRedis,
+	"redis":    openRedis,
+	"postgres": openPostgres,
+	listening:  openListening,
 }
 
 // closer releases a provider and what is under it.
@@ -80,13 +97,13 @@ func (b backend) addr(t *testing.T) string {
 	return u.Host
 }
 
-// everyBackend runs the test for each of them.
-func everyBackend(t *testing.T, parallel bool, test func(*testing.T, service)) {
+// everyBackend runs the test for each of them, and for some more.
+func everyBackend(t *testing.T, parallel bool, test func(*testing.T, service), more ...kind) {
 	t.Helper()
 	if parallel {
 		t.Parallel()
 	}
-	for _, kind := range kinds {
+	for _, kind := range slices.Concat(kinds, more) {
 		t.Run(kind.name, func(t *testing.T) {
 			if parallel {
 				t.Parallel()
@@ -94,6 +111,12 @@ func everyBackend(t *testing.T, parallel bool, test func(*testing.T, service)) {
 			test(t, kind.start(t))
 		})
 	}
+}
+
+// rounds is the first number, or the second under stress; less for a backend that
+// needs fewer.
+func rounds(s service, usual, stressed int) int {
+	return max(1, int(s.traits().share*float64(times(usual, stressed))))
 }
 
 // quiet is for providers, whose warnings no test reads.

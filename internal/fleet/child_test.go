@@ -50,6 +50,7 @@ type setup struct {
 	ProviderTimeout time.Duration
 	L1MaxAge        time.Duration
 	NoRetries       bool // of the driver
+	RetryPause      time.Duration
 	Unconditional   bool // every save is sent without its condition
 	LookAtWrites    bool // in a hook
 	Gap             gap  // where to stop and wait for the end

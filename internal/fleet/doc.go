@@ -8,6 +8,6 @@
 // of package xoauth2. All requests to the authorization server pass a tap in the
 // parent, which knows what each process has asked and was answered.
 //
-// The tests know no backend by name: each runs once for every entry of backends.
+// The tests know no backend by name: each runs once for every one of kinds.
 // COATCHECK_STRESS=1 has them repeat more and kill more often.
 package fleet

@@ -178,19 +178,19 @@ const (
 func TestHistoriesOfProcesses(t *testing.T) {
 	everyBackend(t, true, func(t *testing.T, s service) {
 		t.Run("everything", func(t *testing.T) {
-			for round := range times(2, 40) {
+			for round := range rounds(s, 2, 40) {
 				if checkHistory(t, s, uint64(round), func(s *setup) { s.NoRetries = true }, true) == 0 {
 					t.Error("no call has failed: the faults did nothing")
 				}
 			}
 		})
 		t.Run("with a driver that repeats", func(t *testing.T) {
-			for round := range times(2, 40) {
+			for round := range rounds(s, 2, 40) {
 				checkHistory(t, s, uint64(round), nil, true)
 			}
 		})
 		t.Run("without conditions", func(t *testing.T) {
-			for round := range times(1, 40) {
+			for round := range rounds(s, 1, 40) {
 				checkHistory(t, s, uint64(round), func(s *setup) { s.NoRetries, s.Unconditional = true, true }, false)
 			}
 		})

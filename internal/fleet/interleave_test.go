@@ -195,7 +195,7 @@ func (b *breaches) written(_ context.Context, a *tokencache.Access) error {
 // the other, nor can anything be read in the backend or on the way to it.
 func TestUsersStayApart(t *testing.T) {
 	everyBackend(t, true, func(t *testing.T, s service) {
-		rounds := times(10_000, 100_000)
+		rounds := rounds(s, 10_000, 100_000)
 		words := append([]string{"scope", "issuer.example", "username"}, encodings(pair[0])...)
 		words = append(words, encodings(pair[1])...)
 		keys := string(tokencache.NewKeyText())

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
@@ -35,6 +36,9 @@ func openRedis(u *url.URL, s *setup) (tokencache.Provider, closer, error) {
 	}
 	if s.NoRetries {
 		o.MaxRetries = -1
+	}
+	if s.RetryPause > 0 {
+		o.MinRetryBackoff, o.MaxRetryBackoff = s.RetryPause, s.RetryPause
 	}
 	client := redis.NewUniversalClient(o)
 	p, err := redisprovider.New(client, &redisprovider.Options{Log: quiet()})
@@ -70,6 +74,8 @@ func (s *redisService) at() backend { return backend{"redis", "redis://" + s.ser
 func (s *redisService) deaf() backend {
 	return backend{"redis", "redis://" + deafUser + ":any@" + s.server.Addr()}
 }
+
+func (s *redisService) traits() traits { return traits{heard: 100 * time.Millisecond, share: 1} }
 
 // spy is MONITOR: every command that the server runs, with all of its arguments,
 // those of scripts included.

@@ -27,7 +27,7 @@ func TestTwoScopesAtOnce(t *testing.T) {
 		seen := s.spy(t, words)
 		u = w.signIn(t, "twoscopes", 1)[0] // this time, it is looked at
 		before := w.idp.Stats()
-		rounds := times(40, 400)
+		rounds := rounds(s, 40, 400)
 		var scopes []string
 		for round := range rounds {
 			pair := []string{fmt.Sprintf("api://a/Scope%d", round), fmt.Sprintf("api://b/Scope%d", round)}
@@ -46,9 +46,7 @@ func TestTwoScopesAtOnce(t *testing.T) {
 		check(t, w.cached(t, u, scopes))
 		for _, p := range fleet {
 			for _, scope := range scopes {
-				if err := p.has(u, scope); err != nil {
-					t.Error(err)
-				}
+				eventually(t, func() error { return p.has(u, scope) }) // once it has heard of it
 			}
 		}
 		sent, found := seen()

@@ -22,3 +22,13 @@ func unsure(err error) bool {
 	var f *failure
 	return !errors.As(err, &f) || !f.undone
 }
+
+// inDoubt is the error of a call that was to undo another one, as the answer to
+// that one: which has been carried out.
+func inDoubt(err error) error {
+	var f *failure
+	if errors.As(err, &f) && f.undone {
+		return &failure{text: f.text, err: f.err}
+	}
+	return err
+}

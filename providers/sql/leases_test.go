@@ -3,6 +3,9 @@ package sql_test
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,4 +139,66 @@ func TestLeaseAfterStart(t *testing.T) {
 	if waited := time.Since(began); waited < 450*time.Millisecond {
 		t.Errorf("a lease was granted after %v", waited)
 	}
+}
+
+// Many ask at the moment in which one of them is the first to notice.
+func TestLeasesAfterStart(t *testing.T) {
+	t.Parallel()
+	s, p, _ := start(t)
+	must(t, errors.Join(s.Stop(), s.Start()))
+	var granted atomic.Int64
+	var crowd sync.WaitGroup
+	for range 100 {
+		crowd.Go(func() {
+			if _, err := p.Acquire(t.Context(), newName(), time.Minute); err == nil {
+				granted.Add(1)
+			} else if !errors.Is(err, tokencache.ErrBusy) {
+				t.Error(err)
+			}
+		})
+	}
+	began := time.Now()
+	crowd.Wait()
+	if n := granted.Load(); n > 0 && time.Since(began) < 400*time.Millisecond {
+		t.Errorf("%d leases were granted", n)
+	}
+}
+
+// noDeletes is a pool that does not get to the server with a DELETE, while on.
+type noDeletes struct {
+	*pgxpool.Pool
+	on atomic.Bool
+}
+
+func (d *noDeletes) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if d.on.Load() && strings.Contains(sql, "DELETE") {
+		return unsent{}
+	}
+	return d.Pool.QueryRow(ctx, sql, args...)
+}
+
+type unsent struct{}
+
+func (unsent) Scan(...any) error { return unsent{} }
+func (unsent) Error() string     { return "it was not sent" }
+func (unsent) SafeToRetry() bool { return true }
+
+// A lease that is not to be had so early, and cannot be given back at once, is
+// given back later.
+func TestLeaseAfterStartInDoubt(t *testing.T) {
+	t.Parallel()
+	s, _, _ := start(t)
+	db, n := &noDeletes{Pool: pool(t, s.URL())}, newName()
+	p := newProvider(t, sqlprovider.Postgres(db, nil))
+	must(t, errors.Join(s.Stop(), s.Start()))
+	db.on.Store(true)
+	if _, err := p.Acquire(t.Context(), n, time.Minute); err == nil || errors.Is(err, tokencache.ErrBusy) {
+		t.Fatalf("the error is %v: the test looks at nothing", err)
+	}
+	db.on.Store(false)
+	other := newProvider(t, sqlprovider.Postgres(pool(t, s.URL()), nil))
+	eventually(t, 3*time.Second, "the lease is free", func() bool {
+		_, err := other.Acquire(t.Context(), n, time.Minute)
+		return err == nil
+	})
 }

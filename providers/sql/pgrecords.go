@@ -110,9 +110,10 @@ func (p *postgres) acquire(ctx context.Context, n tokencache.Name, holder []byte
 	if err != nil || !granted {
 		return false, err
 	}
-	if p.server.seen(started) {
+	// Others may have noticed while this statement was on its way.
+	if p.server.seen(started); p.server.quiet() {
 		_, err := p.release(ctx, n, holder)
-		return false, err
+		return false, inDoubt(err)
 	}
 	return true, nil
 }

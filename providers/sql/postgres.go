@@ -5,7 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -145,8 +145,9 @@ func (p *postgres) ping(ctx context.Context) error {
 
 // server is what is known of the server.
 type server struct {
-	started atomic.Int64 // when it was, in microseconds since 1970
-	noticed atomic.Int64 // when that was found to have changed, by this machine's clock
+	mu      sync.Mutex
+	started int64     // when it was, in microseconds since 1970
+	noticed time.Time // when that was found to have changed
 }
 
 // leaseQuiet is how long no lease is granted after the server was found to have
@@ -154,17 +155,19 @@ type server struct {
 // acknowledged. Other machines get time to notice, and to put it back.
 const leaseQuiet = 500 * time.Millisecond
 
-// seen notes when the server was started, and tells whether that has changed.
-func (s *server) seen(started int64) (changed bool) {
-	before := s.started.Swap(started)
-	if before == 0 || before == started {
-		return false
+// seen notes when the server was started.
+func (s *server) seen(started int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started != 0 && s.started != started {
+		s.noticed = time.Now()
 	}
-	s.noticed.Store(time.Now().UnixMicro())
-	return true
+	s.started = started
 }
 
 // quiet tells whether it is too early for leases.
 func (s *server) quiet() bool {
-	return time.Since(time.UnixMicro(s.noticed.Load())) < leaseQuiet
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.noticed.IsZero() && time.Since(s.noticed) < leaseQuiet
 }

@@ -77,6 +77,9 @@ func openWith(t *testing.T, patience time.Duration, args ...string) *site {
 		if err := a.close(ctx); err != nil {
 			t.Error("close:", err)
 		}
+		if password, ok := mustParse(t, cfg.postgresURL).User.Password(); ok && strings.Contains(logs.String(), password) {
+			t.Error("the log shows the password of the database")
+		}
 	})
 	return &site{app: a, cfg: cfg, logs: logs}
 }

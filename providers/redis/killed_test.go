@@ -73,6 +73,10 @@ type stubborn struct {
 	saved sync.Map // versions that were acknowledged
 }
 
+// loaded are the versions that somebody has loaded: who saved one of them has
+// saved it, also if another one is there by now.
+var loaded sync.Map
+
 // again calls f until it has an answer that the contract names, and tells whether
 // an earlier call may have been carried out.
 func again(ctx context.Context, f func() error, answers ...error) (repeated bool, err error) {
@@ -95,14 +99,17 @@ func (p *stubborn) Load(ctx context.Context, n tokencache.Name) (r tokencache.Re
 		r, err = p.Provider.Load(ctx, n)
 		return err
 	}, tokencache.ErrNotFound, tokencache.ErrTooLarge)
+	loaded.Store(r.Version, true)
 	return r, err
 }
 
 func (p *stubborn) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
-	repeated, err := again(ctx, func() error { return p.Provider.Save(ctx, n, r, c) },
+	_, err := again(ctx, func() error { return p.Provider.Save(ctx, n, r, c) },
 		tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
-	if _, before := p.saved.Load(r.Version); repeated && !before && errors.Is(err, tokencache.ErrConflict) {
-		if now, lerr := p.Load(ctx, n); lerr == nil && now.Version == r.Version {
+	// The driver repeats too, and does not tell.
+	if _, before := p.saved.Load(r.Version); !before && errors.Is(err, tokencache.ErrConflict) {
+		_, lerr := p.Load(ctx, n)
+		if _, ok := loaded.Load(r.Version); ok && lerr == nil {
 			err = nil
 		}
 	}

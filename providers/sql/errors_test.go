@@ -190,7 +190,10 @@ func TestLostReplyOfWhatIsSentOnce(t *testing.T) {
 			t.Parallel()
 			s := testserver.NewPostgres(t)
 			proxy := testserver.NewProxy(t, s.Addr())
-			db := pool(t, s.URLAt(proxy.Addr()), func(c *pgxpool.Config) { c.MaxConns, c.ConnConfig.DefaultQueryExecMode = 1, mode })
+			db := pool(t, s.URLAt(proxy.Addr()), func(c *pgxpool.Config) {
+				c.MaxConns, c.ConnConfig.DefaultQueryExecMode = 1, mode
+				c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // whose reply would be the lost one
+			})
 			p := newProvider(t, sqlprovider.Postgres(db, nil))
 			n, r, mark := newName(), record("sent once"), tokencache.NewVersion()
 			for kind, call := range map[string]func(tokencache.Name) error{

@@ -80,6 +80,10 @@ type stubborn struct {
 	saved  sync.Map     // versions that were acknowledged
 }
 
+// loaded are the versions that somebody has loaded: who saved one of them has
+// saved it, also if another one is there by now.
+var loaded sync.Map
+
 // again calls f until it has an answer that the contract names, and tells whether
 // an earlier call may have been carried out.
 func again(ctx context.Context, f func() error, answers ...error) (repeated bool, err error) {
@@ -102,6 +106,7 @@ func (p *stubborn) Load(ctx context.Context, n tokencache.Name) (r tokencache.Re
 		r, err = p.Provider.Load(ctx, n)
 		return err
 	}, tokencache.ErrNotFound, tokencache.ErrTooLarge)
+	loaded.Store(r.Version, true)
 	return r, err
 }
 
@@ -110,7 +115,8 @@ func (p *stubborn) Save(ctx context.Context, n tokencache.Name, r tokencache.Rec
 		tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
 	// The provider repeats too, and does not tell.
 	if _, before := p.saved.Load(r.Version); !before && errors.Is(err, tokencache.ErrConflict) {
-		if now, lerr := p.Load(ctx, n); lerr == nil && now.Version == r.Version {
+		_, lerr := p.Load(ctx, n)
+		if _, ok := loaded.Load(r.Version); ok && lerr == nil {
 			err = nil
 		}
 	}

@@ -97,10 +97,13 @@ WHERE owner = ?1 AND partition = ?2 AND expires > {now} AND {fits}
 	AND (version = {old} OR length(version) <> 16 AND {old} = zeroblob(16))
 RETURNING 1`
 
-// sqliteState is why a save or a touch was not carried out.
+// sqliteState is why a save or a touch was not carried out. Whether there is a
+// version is asked for: some drivers tell one of no bytes as NULL.
 const sqliteState = `
 SELECT EXISTS (SELECT 1 FROM {p}owners WHERE owner = ?1 AND expires > {now} AND mark IS NOT ?3),
-	(SELECT version FROM {p}records WHERE owner = ?1 AND partition = ?2 AND expires > {now})`
+	r.version IS NOT NULL, r.version
+FROM (SELECT 1) AS one
+LEFT JOIN {p}records r ON r.owner = ?1 AND r.partition = ?2 AND r.expires > {now}`
 
 const sqliteTouch = `
 UPDATE {p}records SET expires = {expiry}

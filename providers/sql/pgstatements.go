@@ -200,17 +200,18 @@ kept AS (
 	FROM judged j WHERE o.owner = j.owner AND j.until IS NOT NULL)
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM due WHERE over)`
 
-const pgBegin = `SELECT pg_current_snapshot()::text, {started}`
+// pgBegin is the first poll: there are no changes yet.
+const pgBegin = `
+SELECT pg_current_snapshot()::text, {started}, pg_is_in_recovery(), NULL, NULL, NULL, NULL`
 
 // What was not yet visible in the former snapshot is new, however long ago its
 // transaction began, and in whichever order transactions commit. Numbers beyond the
 // snapshot of now came with the rows, from the server that they were copied from.
-const pgPoll = `
-SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL, NULL
+const pgPoll = pgBegin + `
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, version, replaced FROM {p}records
 	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) AND change < pg_snapshot_xmax(pg_current_snapshot())
 	ORDER BY change LIMIT $2::integer)
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, version, replaced FROM {p}records
 	WHERE change = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) LIMIT $2::integer)`

@@ -85,9 +85,10 @@ SELECT to_regclass('{p}schema') IS NOT NULL,
 FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pg_class'::regclass`
 
 // The mark must come also where there is no record. The contents are read only if
-// they are not too large; to ask for their length does not read them.
+// they are not too large; to ask for their length does not read them. Of a version
+// that is longer than ours are, one byte more than those have tells enough.
 const pgLoad = `
-SELECT o.mark, r.version IS NOT NULL, r.version, coalesce(octet_length(r.sealed), 0),
+SELECT substr(o.mark, 1, 17), r.version IS NOT NULL, substr(r.version, 1, 17), coalesce(octet_length(r.sealed), 0),
 	CASE WHEN octet_length(r.sealed) <= $3::integer THEN r.sealed END,
 	CASE WHEN r.expires < {never} THEN r.expires - {now} ELSE -1 END
 FROM (SELECT 1) AS one
@@ -209,9 +210,9 @@ SELECT pg_current_snapshot()::text, {started}, pg_is_in_recovery(), NULL, NULL, 
 // snapshot of now came with the rows, from the server that they were copied from.
 const pgPoll = pgBegin + `
 UNION ALL (
-	SELECT NULL, NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records
 	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) AND change < pg_snapshot_xmax(pg_current_snapshot())
 	ORDER BY change LIMIT $2::integer)
 UNION ALL (
-	SELECT NULL, NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records
 	WHERE change = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) LIMIT $2::integer)`

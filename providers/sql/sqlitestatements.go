@@ -70,9 +70,10 @@ SELECT sqlite_version(),
 	(SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('{p}schema', '{p}records', '{p}owners', '{p}leases'))`
 
 // The mark must come also where there is no record. The contents are read only if
-// they are not too large; to ask for their length does not read them.
+// they are not too large; to ask for their length does not read them. Of a version
+// that is longer than ours are, one byte more than those have tells enough.
 const sqliteLoad = `
-SELECT o.mark, r.version IS NOT NULL, r.version, ifnull(length(r.sealed), 0),
+SELECT substr(o.mark, 1, 17), r.version IS NOT NULL, substr(r.version, 1, 17), ifnull(length(r.sealed), 0),
 	CASE WHEN length(r.sealed) <= ?3 THEN r.sealed END,
 	CASE WHEN r.expires < {never} THEN r.expires - {now} ELSE -1 END
 FROM (SELECT 1) AS one
@@ -86,7 +87,8 @@ LEFT JOIN {p}records r ON r.owner = ?1 AND r.partition = ?2 AND r.expires > {now
 const sqliteInsert = `
 INSERT INTO {p}records AS r (owner, partition, version, expires, change, sealed)
 SELECT ?1, ?2, ?3, {expiry}, {next}, {sealed} WHERE {fits}
-ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version, replaced = r.version,
+ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version,
+	replaced = CASE WHEN r.expires > {now} THEN r.version END,
 	expires = excluded.expires, change = excluded.change, sealed = excluded.sealed {where}
 RETURNING 1`
 
@@ -101,7 +103,7 @@ RETURNING 1`
 // version is asked for: some drivers tell one of no bytes as NULL.
 const sqliteState = `
 SELECT EXISTS (SELECT 1 FROM {p}owners WHERE owner = ?1 AND expires > {now} AND mark IS NOT ?3),
-	r.version IS NOT NULL, r.version
+	r.version IS NOT NULL, substr(r.version, 1, 17)
 FROM (SELECT 1) AS one
 LEFT JOIN {p}records r ON r.owner = ?1 AND r.partition = ?2 AND r.expires > {now}`
 
@@ -140,4 +142,4 @@ const sqlitePoll = `
 SELECT ifnull(max(change), 0), NULL, NULL, NULL, NULL FROM {p}records
 UNION ALL
 SELECT * FROM (
-	SELECT change, owner, partition, version, replaced FROM {p}records WHERE change > ?1 ORDER BY change LIMIT ?2)`
+	SELECT change, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records WHERE change > ?1 ORDER BY change LIMIT ?2)`

@@ -2,6 +2,7 @@ package sql_test
 
 import (
 	"bytes"
+	stdsql "database/sql"
 	"strings"
 	"testing"
 
@@ -40,31 +41,36 @@ func TestLongVersions(t *testing.T) {
 
 func TestLongVersionsSQLite(t *testing.T) {
 	t.Parallel()
-	ctx, file := t.Context(), handle(t, newFile(t), 1)
+	file := handle(t, newFile(t), 1)
 	db := sqlprovider.SQLite(file, nil)
-	must(t, db.Migrate(ctx))
+	must(t, db.Migrate(t.Context()))
 	long := bytes.Repeat([]byte{1}, 1000)
 	execute(t, file, "coatcheck_", "INSERT INTO {p}records (owner, partition, version, replaced, expires, change) "+
 		"VALUES ('o', 'p', ?1, ?1, 9000000000000, 1)", long)
 	execute(t, file, "coatcheck_", "INSERT INTO {p}owners VALUES ('o', ?1, 9000000000000)", long)
 	for name, args := range map[string][]any{"load": {"o", "p", 100}, "state": {"o", "p", nil}, "poll": {0, 10}} {
-		rows, err := file.QueryContext(ctx, sqlprovider.SQLiteStatements(db)[name], args...)
-		must(t, err)
-		columns, err := rows.Columns()
-		must(t, err)
-		var all [][]any
-		for rows.Next() {
-			values, into := make([]any, len(columns)), make([]any, len(columns))
-			for i := range values {
-				into[i] = &values[i]
-			}
-			must(t, rows.Scan(into...))
-			all = append(all, values)
-		}
-		must(t, rows.Err())
-		must(t, rows.Close())
-		wantShort(t, name, all)
+		wantShort(t, name, fetch(t, file, sqlprovider.SQLiteStatements(db)[name], args))
 	}
+}
+
+// fetch returns all that a statement answers.
+func fetch(t *testing.T, db *stdsql.DB, statement string, args []any) (all [][]any) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), statement, args...)
+	must(t, err)
+	defer func() { must(t, rows.Close()) }()
+	columns, err := rows.Columns()
+	must(t, err)
+	for rows.Next() {
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		must(t, rows.Scan(into...))
+		all = append(all, values)
+	}
+	must(t, rows.Err())
+	return all
 }
 
 // wantShort wants values of bytes, and none of them long.

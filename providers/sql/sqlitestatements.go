@@ -3,7 +3,7 @@ package sql
 // sqliteStatements are the statements of SQLite, under one prefix. Every one is a
 // search of an index, or a few of them. Words in braces are replaced.
 type sqliteStatements struct {
-	check, version, ping              string
+	check, onDisk, version, ping      string
 	load, state, touch, setMark, list string
 	acquire, renew, release           string
 	begin, poll                       string
@@ -43,7 +43,7 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 		return in(sqliteSweep, "{table}", table, "{key}", key, "{but}", but)
 	}
 	return &sqliteStatements{
-		check: in(sqliteCheck), version: in("SELECT version, oldest FROM {p}schema"), ping: in("SELECT version FROM {p}schema"),
+		check: in(sqliteCheck), onDisk: sqliteOnDisk, version: in("SELECT version, oldest FROM {p}schema"), ping: in("SELECT version FROM {p}schema"),
 		load: in(sqliteLoad), state: in(sqliteState), touch: in(sqliteTouch), setMark: in(sqliteSetMark), list: in(sqliteList),
 		acquire: in(sqliteAcquire), renew: in(sqliteRenew), release: in(sqliteRelease),
 		begin: in("SELECT ifnull(max(change), 0) FROM {p}records"), poll: in(sqlitePoll),
@@ -62,6 +62,9 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 		saveAlways:    insert(alive, ""),
 	}
 }
+
+// sqliteOnDisk tells whether there is a file, and not a database in memory.
+const sqliteOnDisk = "SELECT ifnull(file, '') <> '' FROM pragma_database_list WHERE name = 'main'"
 
 const sqliteCheck = `
 SELECT sqlite_version(),

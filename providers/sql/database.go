@@ -35,6 +35,8 @@ type PgxDB interface {
 // *pgx.Conn is for tools and tests. In a transaction, what is saved is there when
 // that commits; until then, others who save for the same users wait for it.
 // There it offers neither leases nor watching nor sweeping, and repeats nothing.
+// What wraps a connection or a transaction must have its other methods as well, as
+// one that embeds it has, or it is taken for a pool.
 //
 // Any mode of pgx.QueryExecMode will do, and any isolation level. All of it must
 // reach the primary: a standby answers with what is a moment old.

@@ -30,7 +30,7 @@ func (p *postgres) look(ctx context.Context, db PgxDB) (schemaState, error) {
 		return schemaState{}, err
 	}
 	if standby {
-		return schemaState{}, &failure{text: pgCodes["25006"], undone: true}
+		return schemaState{}, errStandby
 	}
 	p.server.seen(started)
 	count := 0

@@ -85,9 +85,10 @@ SELECT to_regclass('{p}schema') IS NOT NULL,
 FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pg_class'::regclass`
 
 // The mark must come also where there is no record. The contents are read only if
-// they are not too large; to ask for their length does not read them.
+// they are not too large; to ask for their length does not read them. Of a version
+// that is longer than ours are, one byte more than those have tells enough.
 const pgLoad = `
-SELECT o.mark, r.version IS NOT NULL, r.version, coalesce(octet_length(r.sealed), 0),
+SELECT substr(o.mark, 1, 17), r.version IS NOT NULL, substr(r.version, 1, 17), coalesce(octet_length(r.sealed), 0),
 	CASE WHEN octet_length(r.sealed) <= $3::integer THEN r.sealed END,
 	CASE WHEN r.expires < {never} THEN r.expires - {now} ELSE -1 END
 FROM (SELECT 1) AS one
@@ -200,17 +201,18 @@ kept AS (
 	FROM judged j WHERE o.owner = j.owner AND j.until IS NOT NULL)
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM due WHERE over)`
 
-const pgBegin = `SELECT pg_current_snapshot()::text, {started}`
+// pgBegin is the first poll: there are no changes yet.
+const pgBegin = `
+SELECT pg_current_snapshot()::text, {started}, pg_is_in_recovery(), NULL, NULL, NULL, NULL`
 
 // What was not yet visible in the former snapshot is new, however long ago its
 // transaction began, and in whichever order transactions commit. Numbers beyond the
 // snapshot of now came with the rows, from the server that they were copied from.
-const pgPoll = `
-SELECT pg_current_snapshot()::text, {started}, NULL, NULL, NULL, NULL
+const pgPoll = pgBegin + `
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records
 	WHERE change >= pg_snapshot_xmax($1::text::pg_snapshot) AND change < pg_snapshot_xmax(pg_current_snapshot())
 	ORDER BY change LIMIT $2::integer)
 UNION ALL (
-	SELECT NULL, NULL, owner, partition, version, replaced FROM {p}records
+	SELECT NULL, NULL, NULL, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records
 	WHERE change = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) LIMIT $2::integer)`

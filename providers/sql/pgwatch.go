@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -30,6 +31,12 @@ func (p *postgres) poller(ctx context.Context) (poller, error) {
 	return w, nil
 }
 
+// errStandby is what a standby answers to who writes. Its snapshots do not tell
+// which transactions are under way, so that what these save would not be heard of.
+// And it is not yet the server that everyone goes on with: when it is, that has to
+// be noticed, see [server].
+var errStandby = &pgconn.PgError{Severity: "ERROR", Code: "25006"}
+
 // poll is not repeated after a lost connection: the server may have crashed, and
 // lost transactions that the snapshot had seen.
 func (w *pgPoller) poll(ctx context.Context) (changes []tokencache.Change, missed bool, err error) {
@@ -38,24 +45,23 @@ func (w *pgPoller) poll(ctx context.Context) (changes []tokencache.Change, misse
 	}
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
-	next := *w
-	if w.snapshot == "" {
-		missed = true
-		_, err = w.p.row(ctx, never, w.p.sql.begin, nil, &next.snapshot, &next.started)
-	} else {
-		err = w.p.call(ctx, never, func() error {
-			rows, err := w.p.db.Query(ctx, w.p.sql.poll, w.snapshot, int32(watchMost+1))
-			if err != nil {
-				return err
-			}
-			changes, err = next.collect(rows)
-			return err
-		})
+	next, first := *w, w.snapshot == ""
+	sql, args := w.p.sql.poll, []any{w.snapshot, int32(watchMost + 1)}
+	if first {
+		sql, args = w.p.sql.begin, nil
 	}
+	err = w.p.call(ctx, never, func() error {
+		rows, err := w.p.db.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		changes, err = next.collect(rows)
+		return err
+	})
 	if err != nil {
 		return nil, false, err
 	}
-	missed = missed || next.started != w.started || len(changes) > watchMost
+	missed = first || next.started != w.started || len(changes) > watchMost
 	w.p.server.seen(next.started)
 	w.snapshot, w.started = next.snapshot, next.started
 	if w.ear != nil && len(changes) > 0 {
@@ -70,11 +76,15 @@ func (w *pgPoller) collect(rows pgx.Rows) (changes []tokencache.Change, err erro
 	for rows.Next() {
 		var snapshot, owner, partition *string
 		var started *int64
+		var standby *bool
 		var version, replaced []byte
-		if err := rows.Scan(&snapshot, &started, &owner, &partition, &version, &replaced); err != nil {
+		if err := rows.Scan(&snapshot, &started, &standby, &owner, &partition, &version, &replaced); err != nil {
 			return nil, err
 		}
 		if snapshot != nil {
+			if *standby {
+				return nil, errStandby
+			}
 			w.snapshot, w.started = *snapshot, *started
 			continue
 		}

@@ -32,7 +32,8 @@ import (
 // each save. NORMAL does not wait, and then forgets the last saves before such a
 // failure: a refresh token that the server has replaced meanwhile is lost with its
 // save, and its user has to sign in again. When a process crashes, or is killed,
-// neither loses anything. OFF may damage the file, and a warning is logged.
+// neither loses anything. OFF may damage the file, as may the journal modes OFF and
+// MEMORY when a process is killed, and a warning is logged.
 //
 // A few open connections do, as the processor is what they share; one is enough,
 // and then reads wait for writes as well. If fewer may be idle than open, they are
@@ -50,8 +51,9 @@ import (
 //
 // Make one Database of a handle: its statements stay prepared until that is closed.
 //
-// A database in memory is one per connection, and needs SetMaxOpenConns(1) and no
-// limit to the connection's life: anything else is refused.
+// A database in memory is one per connection, and needs SetMaxOpenConns(1), or it is
+// refused. It is gone with its connection, so set no limit to the life of that, nor
+// to how long it may be idle.
 func SQLite(db *sql.DB, o *Options) *Database {
 	opts, err := o.withDefaults()
 	switch {

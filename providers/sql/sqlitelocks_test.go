@@ -143,7 +143,9 @@ func TestSQLiteSettings(t *testing.T) {
 		"normal": {open: func(t *testing.T) *stdsql.DB {
 			return handle(t, newFile(t), 4, "_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
 		}},
-		"rollback log": {open: func(t *testing.T) *stdsql.DB { return handle(t, newFile(t), 4, "_pragma=busy_timeout(100)") }, log: "write-ahead log"},
+		"rollback log":      {open: func(t *testing.T) *stdsql.DB { return handle(t, newFile(t), 4, "_pragma=busy_timeout(100)") }, log: "write-ahead log"},
+		"journal in memory": {open: func(t *testing.T) *stdsql.DB { return handle(t, newFile(t), 4, "_pragma=journal_mode(MEMORY)") }, log: "may damage the file"},
+		"no journal":        {open: func(t *testing.T) *stdsql.DB { return handle(t, newFile(t), 4, "_pragma=journal_mode(OFF)") }, log: "may damage the file"},
 		"no waiting": {open: func(t *testing.T) *stdsql.DB {
 			return handle(t, newFile(t), 4, "_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
 		}, log: "does not wait for the disk"},

@@ -63,11 +63,11 @@ func (s *sqlite) save(ctx context.Context, n tokencache.Name, r *tokencache.Reco
 // not the one that was seen, and which version is stored.
 func (s *sqlite) state(ctx context.Context, n tokencache.Name, seen any) (refused, found bool, v tokencache.Version, err error) {
 	var version []byte
-	_, err = s.read(ctx, s.sql.state, []any{n.Owner, n.Partition, seen}, &refused, &version)
+	_, err = s.read(ctx, s.sql.state, []any{n.Owner, n.Partition, seen}, &refused, &found, &version)
 	if len(version) == len(v) {
 		v = tokencache.Version(version)
 	}
-	return refused, version != nil, v, err
+	return refused, found, v, err
 }
 
 func (s *sqlite) touch(ctx context.Context, n tokencache.Name, v tokencache.Version, life int64) (outcome, error) {

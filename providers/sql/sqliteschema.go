@@ -58,18 +58,26 @@ const longestBusy = 1000
 // warn tells once of settings that are worth a warning.
 func (s *sqlite) warn(ctx context.Context) error {
 	var journal string
-	var synchronous, busy int
+	var synchronous, busy, onDisk int
+	if _, err := s.read(ctx, s.sql.onDisk, nil, &onDisk); err != nil {
+		return err
+	}
 	for pragma, into := range map[string]any{"journal_mode": &journal, "synchronous": &synchronous, "busy_timeout": &busy} {
 		if _, err := s.read(ctx, "PRAGMA "+pragma, nil, into); err != nil {
 			return err
 		}
 	}
 	s.warned.Do(func() {
-		if journal != "wal" && journal != "memory" {
+		switch {
+		case onDisk == 0, journal == "wal":
+		case journal == "memory", journal == "off":
+			s.log.WarnContext(ctx, "coatcheck: SQLite keeps no journal on the disk, so that a process that is killed may damage the file: open it with journal_mode WAL",
+				"journal_mode", journal)
+		default:
 			s.log.WarnContext(ctx, "coatcheck: SQLite has no write-ahead log, so that reads and writes wait for each other: open it with journal_mode WAL",
 				"journal_mode", journal)
 		}
-		if synchronous == 0 && journal != "memory" {
+		if synchronous == 0 && onDisk != 0 {
 			s.log.WarnContext(ctx, "coatcheck: SQLite does not wait for the disk, so that a power failure may damage the file: open it with synchronous FULL")
 		}
 		if busy > longestBusy {

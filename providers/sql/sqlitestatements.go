@@ -3,7 +3,7 @@ package sql
 // sqliteStatements are the statements of SQLite, under one prefix. Every one is a
 // search of an index, or a few of them. Words in braces are replaced.
 type sqliteStatements struct {
-	check, version, ping              string
+	check, onDisk, version, ping      string
 	load, state, touch, setMark, list string
 	acquire, renew, release           string
 	begin, poll                       string
@@ -43,7 +43,7 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 		return in(sqliteSweep, "{table}", table, "{key}", key, "{but}", but)
 	}
 	return &sqliteStatements{
-		check: in(sqliteCheck), version: in("SELECT version, oldest FROM {p}schema"), ping: in("SELECT version FROM {p}schema"),
+		check: in(sqliteCheck), onDisk: sqliteOnDisk, version: in("SELECT version, oldest FROM {p}schema"), ping: in("SELECT version FROM {p}schema"),
 		load: in(sqliteLoad), state: in(sqliteState), touch: in(sqliteTouch), setMark: in(sqliteSetMark), list: in(sqliteList),
 		acquire: in(sqliteAcquire), renew: in(sqliteRenew), release: in(sqliteRelease),
 		begin: in("SELECT ifnull(max(change), 0) FROM {p}records"), poll: in(sqlitePoll),
@@ -63,6 +63,9 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 	}
 }
 
+// sqliteOnDisk tells whether there is a file, and not a database in memory.
+const sqliteOnDisk = "SELECT ifnull(file, '') <> '' FROM pragma_database_list WHERE name = 'main'"
+
 const sqliteCheck = `
 SELECT sqlite_version(),
 	(SELECT file FROM pragma_database_list WHERE name = 'main'),
@@ -70,9 +73,10 @@ SELECT sqlite_version(),
 	(SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('{p}schema', '{p}records', '{p}owners', '{p}leases'))`
 
 // The mark must come also where there is no record. The contents are read only if
-// they are not too large; to ask for their length does not read them.
+// they are not too large; to ask for their length does not read them. Of a version
+// that is longer than ours are, one byte more than those have tells enough.
 const sqliteLoad = `
-SELECT o.mark, r.version IS NOT NULL, r.version, ifnull(length(r.sealed), 0),
+SELECT substr(o.mark, 1, 17), r.version IS NOT NULL, substr(r.version, 1, 17), ifnull(length(r.sealed), 0),
 	CASE WHEN length(r.sealed) <= ?3 THEN r.sealed END,
 	CASE WHEN r.expires < {never} THEN r.expires - {now} ELSE -1 END
 FROM (SELECT 1) AS one
@@ -86,7 +90,8 @@ LEFT JOIN {p}records r ON r.owner = ?1 AND r.partition = ?2 AND r.expires > {now
 const sqliteInsert = `
 INSERT INTO {p}records AS r (owner, partition, version, expires, change, sealed)
 SELECT ?1, ?2, ?3, {expiry}, {next}, {sealed} WHERE {fits}
-ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version, replaced = r.version,
+ON CONFLICT (owner, partition) DO UPDATE SET version = excluded.version,
+	replaced = CASE WHEN r.expires > {now} THEN r.version END,
 	expires = excluded.expires, change = excluded.change, sealed = excluded.sealed {where}
 RETURNING 1`
 
@@ -97,10 +102,13 @@ WHERE owner = ?1 AND partition = ?2 AND expires > {now} AND {fits}
 	AND (version = {old} OR length(version) <> 16 AND {old} = zeroblob(16))
 RETURNING 1`
 
-// sqliteState is why a save or a touch was not carried out.
+// sqliteState is why a save or a touch was not carried out. Whether there is a
+// version is asked for: some drivers tell one of no bytes as NULL.
 const sqliteState = `
 SELECT EXISTS (SELECT 1 FROM {p}owners WHERE owner = ?1 AND expires > {now} AND mark IS NOT ?3),
-	(SELECT version FROM {p}records WHERE owner = ?1 AND partition = ?2 AND expires > {now})`
+	r.version IS NOT NULL, substr(r.version, 1, 17)
+FROM (SELECT 1) AS one
+LEFT JOIN {p}records r ON r.owner = ?1 AND r.partition = ?2 AND r.expires > {now}`
 
 const sqliteTouch = `
 UPDATE {p}records SET expires = {expiry}
@@ -137,4 +145,4 @@ const sqlitePoll = `
 SELECT ifnull(max(change), 0), NULL, NULL, NULL, NULL FROM {p}records
 UNION ALL
 SELECT * FROM (
-	SELECT change, owner, partition, version, replaced FROM {p}records WHERE change > ?1 ORDER BY change LIMIT ?2)`
+	SELECT change, owner, partition, substr(version, 1, 16), substr(replaced, 1, 16) FROM {p}records WHERE change > ?1 ORDER BY change LIMIT ?2)`

@@ -323,8 +323,20 @@ func TestWatchEndsWithProvider(t *testing.T) {
 // more.
 func TestWatchTellsWhatWasReplaced(t *testing.T) {
 	t.Parallel()
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		o := &sqlprovider.Options{Prefix: newPrefix()}
+		tellsWhatWasReplaced(t, newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), o)))
+	})
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		tellsWhatWasReplaced(t, machine(t, newFile(t)))
+	})
+}
+
+func tellsWhatWasReplaced(t *testing.T, p *sqlprovider.Provider) {
+	t.Helper()
 	ctx := t.Context()
-	p := newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), &sqlprovider.Options{Prefix: newPrefix()}))
 	changes := watch(t, p)
 	next(t, changes, 2*time.Second, true)
 	n, was := newName(), tokencache.Version{}

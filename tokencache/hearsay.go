@@ -44,7 +44,7 @@ const (
 
 // add notes what the change replaced.
 func (h *hearsay) add(c *Change) {
-	if c.Missed {
+	if c.Missed || c.Replaced == c.Version { // a save that was repeated, as its reply was lost
 		return
 	}
 	v, now := cmp.Or(c.Replaced, absence(c.Name)), time.Now()
@@ -74,7 +74,8 @@ func (h *hearsay) replaced(v Version) (at time.Time, ok bool) {
 		e.seen = now
 		half[v] = e
 	case now.Sub(e.seen) >= hearsayPatience:
-		delete(half, v)
+		delete(h.young, v)
+		delete(h.old, v) // it may have been heard of twice
 		return time.Time{}, false
 	}
 	return e.at, true

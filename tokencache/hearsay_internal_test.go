@@ -91,3 +91,37 @@ func TestJournalAndHearsay(t *testing.T) {
 		})
 	}
 }
+
+// Who repeats a save because its reply was lost has replaced a record by itself.
+func TestHearsayOfARepeatedSave(t *testing.T) {
+	t.Parallel()
+	var h hearsay
+	v := NewVersion()
+	h.add(&Change{Replaced: v, Version: v})
+	if _, ok := h.replaced(v); ok {
+		t.Error("what is stored was replaced by itself")
+	}
+}
+
+// What was heard twice is waited for once, also if the first time is long ago.
+func TestHearsayHeardTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h hearsay
+		v, by := NewVersion(), NewVersion()
+		h.add(&Change{Replaced: NewVersion(), Version: NewVersion()})
+		time.Sleep(journalLife - time.Second)
+		h.add(&Change{Replaced: v, Version: by})
+		time.Sleep(2 * time.Second)
+		h.add(&Change{Replaced: v, Version: by}) // restored
+		if _, ok := h.replaced(v); !ok {
+			t.Error("it is not known")
+		}
+		time.Sleep(hearsayPatience)
+		for range 2 {
+			if _, ok := h.replaced(v); ok {
+				t.Error("it is waited for again")
+			}
+		}
+	})
+}

@@ -57,6 +57,52 @@ func TestFailoverAndASignInMeanwhile(t *testing.T) {
 	})
 }
 
+// Who signs out does not wait either, and stays signed out when it comes.
+func TestFailoverAndASignOutMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, signOut := range map[string]func(*tokencache.Partition, context.Context, tokencache.Server) error{
+		"of one":     (*tokencache.Partition).SignOut,
+		"everywhere": (*tokencache.Partition).SignOutEverywhere,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l, writer, other := newLate(t)
+				if err := signOut(other.Partition(l.ticket.Key()), t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				writer.Clear()
+				for range 10 {
+					time.Sleep(time.Second)
+					for _, c := range []*tokencache.Cache{l.cache, other} {
+						_, err := c.Partition(l.ticket.Key()).Token(t.Context(), request("third"), l.a)
+						wantError(t, err, tokencache.ErrRemoved)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What came back of an earlier sign-in does not make a sign-out seem done.
+func TestFailoverToAnotherSignInAndASignOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLost(t)
+		other := newCache(t, l.store, &tokencache.Options{Keys: l.keys})
+		if err := l.cache.Partition(l.ticket.Key()).SignOut(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		l.ticket = mustSignIn(t, l.cache, l.a, "again")
+		synctest.Wait()
+		l.faults.Set(providertest.Down())
+		l.store.fail()
+		wantError(t, other.Partition(l.ticket.Key()).SignOut(t.Context(), nil), tokencache.ErrUnavailable)
+		l.faults.Clear()
+	})
+}
+
 // A machine that does not come back is not waited for forever.
 func TestFailoverAndTheWriterIsGone(t *testing.T) {
 	t.Parallel()

@@ -84,9 +84,9 @@ func (j *journal) add(key Key, over *state, r Record) {
 // newer returns what has replaced the state, nil if that is not known. In between
 // there may have been what others saved, of which there is hearsay.
 //
-// Where nothing is stored, it may have been evicted, or somebody has emptied the
-// store to sign everybody out. That is not undone: only a new user who was not seen
-// there since the store may have failed over comes back.
+// Where nothing is stored, it may have expired or been evicted, or somebody has
+// emptied the store to sign everybody out. That is not undone: only a new user who
+// was not seen there since the store may have failed over comes back.
 func (j *journal) newer(st *state, h *hearsay) *saved {
 	if st == nil || j.count.Load() == 0 {
 		return nil
@@ -100,7 +100,7 @@ func (j *journal) newer(st *state, h *hearsay) *saved {
 	}
 	s, was := e.Value.(*saved), st.was()
 	switch {
-	case !st.found && (s.round == j.round || h.knows(s.record.Version)):
+	case !st.found && (s.round == j.round || s.expired(time.Now()) || h.knows(s.record.Version)):
 		return nil
 	case slices.Contains(s.replaced, was), was != s.record.Version && h.leads(was, s.has):
 		return s
@@ -111,6 +111,11 @@ func (j *journal) newer(st *state, h *hearsay) *saved {
 // has tells whether it is the version, or has replaced it.
 func (s *saved) has(v Version) bool {
 	return v == s.record.Version || slices.Contains(s.replaced, v)
+}
+
+// expired tells whether it would be gone by itself.
+func (s *saved) expired(now time.Time) bool {
+	return !s.record.Expires.IsZero() && !now.Before(s.record.Expires)
 }
 
 // missed begins a round. It tells whether the caller is to start the goroutine.

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -170,4 +171,16 @@ var goldenNames = []string{
 	"y8PJtxiiRNin5ijuanG_kVg69xURXHElqogQ1LUwCxw qSmhWWz49p5eVvL9xKtp6t_-Psw7Pm1OxLwiGJ3d5x4",
 	"y8PJtxiiRNin5ijuanG_kVg69xURXHElqogQ1LUwCxw GDOmnIca2-DA9g6CVDpTILxLvcKv3D-DaeZR6bZylYk",
 	"K8frBOEWHviCdxEVK3oYGu9fPYS6rZmEWNr9rcxP5HM LB4498Y8YAeXZinXZcCFx-GMAFEOkxK9hZqEtYl36r4",
+}
+
+// Whoever gave the key may wipe it.
+func TestNameKeyIsCopied(t *testing.T) {
+	t.Parallel()
+	key := []byte(strings.Repeat("x", KeySize))
+	kept := newNamer(bytes.Clone(key), Namespace{})
+	n := newNamer(key, Namespace{})
+	clear(key)
+	if n.owner(AccountKey("uid.utid").id) != kept.owner(AccountKey("uid.utid").id) {
+		t.Error("another name when the key was wiped")
+	}
 }

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -41,7 +42,10 @@ type namer struct {
 	macs *sync.Pool // of HMACs under the name key: to set one up takes as long as to use it
 }
 
+// newNamer copies the key: the pool sets HMACs up at any time, and whoever gave the
+// key may wipe it.
 func newNamer(key []byte, ns Namespace) namer {
+	key = bytes.Clone(key)
 	return namer{ns: ns, macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 }
 

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -124,17 +125,20 @@ func (c *Cache) restoreLater(ctx context.Context) {
 			if len(list) == 0 {
 				return
 			}
-			if c.restoreEach(ctx, list, round) != nil {
+			if !c.restoreEach(ctx, list, round) {
 				sleep(ctx, restoreRetry)
 			}
 		}
 	}()
 }
 
-// restoreEach loads what is listed, which restores it, up to the first error.
-func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) error {
+// restoreEach loads what is listed, which restores it, until the store does not
+// answer. It tells whether all of it is there. What another machine has to restore
+// holds up none of the rest: that machine may be waiting for some of it.
+func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) bool {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(restoreAtOnce)
+	var left atomic.Bool
 	for _, s := range list {
 		if ctx.Err() != nil {
 			break
@@ -146,11 +150,15 @@ func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) er
 				_, err := p.loadRecord(ctx, s.name)
 				return err
 			})
-			if err == nil {
+			switch {
+			case err == nil:
 				c.journal.seen(s, round)
+			case errors.Is(err, errAwaited), errors.Is(err, errBehind):
+				left.Store(true)
+				return nil
 			}
 			return err
 		})
 	}
-	return group.Wait()
+	return group.Wait() == nil && !left.Load()
 }

@@ -63,6 +63,28 @@ func (p *Partition) current(ctx context.Context) (*state, error) {
 	return p.guard(st), nil
 }
 
+// toRemove is current, but does not wait for another machine to restore what it
+// wrote: over a tombstone it restores nothing. That goes for what came back of the
+// session's own sign-in; of all else bury could not tell whether what is restored
+// just before it is a later one.
+func (p *Partition) toRemove(ctx context.Context) (*state, error) {
+	st, awaited := p.current(ctx)
+	if !errors.Is(awaited, errAwaited) {
+		return st, awaited
+	}
+	name, err := p.storageName()
+	if err != nil {
+		return nil, err
+	}
+	if st, err = p.loadStored(ctx, name); err != nil {
+		return nil, err
+	}
+	if st.snap == nil || p.key.generation != st.snap.generation {
+		return nil, awaited
+	}
+	return st, nil
+}
+
 // removing calls remove with what is stored, with the hooks around it, on a
 // context that outlives the request, for at most the patience given. It returns
 // the refresh tokens that were removed, also along with an error: whoever signs
@@ -86,7 +108,7 @@ func (p *Partition) removing(
 		return nil, err
 	}
 	err = patiently(ctx, func() error {
-		st, err = p.current(ctx)
+		st, err = p.toRemove(ctx)
 		return err
 	})
 	if err != nil {

@@ -230,6 +230,12 @@ func TestRefusedSaveLeavesNothing(t *testing.T) {
 			defer full(false)
 			return p.Save(ctx, n, record("x"), tokencache.IfVersion(stored.Version))
 		},
+		"a sign-out without a replica": func() error {
+			must(t, admin.ConfigSet(ctx, "min-replicas-to-write", "1").Err())
+			defer func() { must(t, admin.ConfigSet(ctx, "min-replicas-to-write", "0").Err()) }()
+			return p.Save(ctx, n, tombstone(), tokencache.IfVersion(stored.Version))
+		},
+		"a sign-out and no index": func() error { return p.Save(ctx, foreign, tombstone(), tokencache.Condition{}) },
 	} {
 		if refuse() == nil {
 			t.Errorf("%s: no error", what)
@@ -239,8 +245,9 @@ func TestRefusedSaveLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %d keys, before %d; error %v", what, after, before, err)
 		}
 	}
-	must(t, p.Save(ctx, n, record("the end"), tokencache.IfVersion(stored.Version)))
-	if c := <-changes; c.Name != n || c.Replaced != stored.Version {
+	end := record("the end")
+	must(t, p.Save(ctx, n, end, tokencache.IfVersion(stored.Version)))
+	if c := <-changes; c.Name != n || c.Version != end.Version || c.Replaced != stored.Version {
 		t.Error("a save that was refused was told")
 	}
 }

@@ -38,8 +38,10 @@ local change = ARGV[7] .. (type(head) == 'string' and head or '')
 -- more, and nothing after it. So a record begins with the write that needs some,
 -- and a tombstone with one that does not: users can still sign out. An access list
 -- without the channel, as it is where nothing else is said, refuses a save too. Of
--- what is refused nobody must hear.
+-- what is refused nobody must hear: so a tombstone first removes what no partition
+-- is called, which a server that cannot write refuses.
 if tombstone or life == 0 then
+  redis.call('ZREM', KEYS[3], '')
   redis.call('PUBLISH', ARGV[6], change)
   redis.call('ZREM', KEYS[3], ARGV[5])
 else

@@ -107,31 +107,6 @@ func TestWatchCommitsOutOfOrder(t *testing.T) {
 	nothing(t, changes)
 }
 
-// A change names the version that it replaced, where it was saved over one.
-func TestWatchReplaced(t *testing.T) {
-	t.Parallel()
-	p := newProvider(t, sqlprovider.Postgres(pool(t, sharedURL(t)), &sqlprovider.Options{Prefix: newPrefix()}))
-	changes := watch(t, p)
-	next(t, changes, 2*time.Second, true)
-	n, before := newName(), tokencache.Version{}
-	for i := range 8 {
-		r, cond := record("one after the other"), tokencache.IfVersion(before)
-		if i%4 == 3 {
-			r = tombstone()
-		}
-		if i == 0 {
-			cond = tokencache.Condition{}
-		} else if i%2 == 0 {
-			cond = tokencache.Always()
-		}
-		must(t, p.Save(t.Context(), n, r, cond))
-		if c := next(t, changes, 2*time.Second, false); c.Version != r.Version || c.Replaced != before {
-			t.Errorf("save %d: version %v over %v was told, want %v over %v", i, c.Version, c.Replaced, r.Version, before)
-		}
-		before = r.Version
-	}
-}
-
 // More changes at once than are told one by one are Missed.
 func TestWatchFlood(t *testing.T) {
 	t.Parallel()

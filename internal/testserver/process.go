@@ -100,20 +100,24 @@ func explainLog(program, what, path, password string) error {
 	return fmt.Errorf("testserver: %s %s: %s", program, what, text)
 }
 
-// until calls ready every few milliseconds until it returns nil, and returns its
-// last error when ctx ends first.
+// until calls ready every few milliseconds until it returns nil. When ctx ends
+// first, it returns the last error that is not of that.
 func until(ctx context.Context, ready func() error) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := ready()
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		}
 	}
 }

@@ -51,11 +51,13 @@ func (c *RedisSentinel) PauseReplication(ctx context.Context) error {
 }
 
 // ResumeReplication undoes [RedisSentinel.PauseReplication] on every node that
-// is up, and returns when the replica has caught up.
+// is up, and returns when the replica has caught up. SYNC stays refused: a replica
+// that tries it after a PSYNC which was refused a moment ago would follow without
+// ever telling how far it is.
 func (c *RedisSentinel) ResumeReplication(ctx context.Context) error {
 	for _, node := range c.Nodes {
 		err := node.admin(func(client *redis.Client) error {
-			return client.Do(ctx, "ACL", "SETUSER", "default", "+psync", "+sync").Err()
+			return client.Do(ctx, "ACL", "SETUSER", "default", "+psync").Err()
 		})
 		if err != nil {
 			return fmt.Errorf("testserver: admit the replica: %w", err)

@@ -2,6 +2,7 @@ package sql_test
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,10 +13,13 @@ import (
 )
 
 // Every statement finds what it needs by an index, whether the server plans it for
-// its parameters or once for all.
+// its parameters or once for all. Under stress there are a million records.
 func TestPlans(t *testing.T) {
 	t.Parallel()
-	ctx, prefix := t.Context(), newPrefix()
+	ctx, prefix, rows := t.Context(), newPrefix(), 60_000
+	if os.Getenv("COATCHECK_STRESS") != "" {
+		rows = 1_000_000
+	}
 	c := conn(t, sharedURL(t))
 	db := sqlprovider.Postgres(c, &sqlprovider.Options{Prefix: prefix})
 	must(t, db.Migrate(ctx))
@@ -33,9 +37,9 @@ func TestPlans(t *testing.T) {
 			values = "decode(md5(i::text), 'hex'),"
 		}
 		exec("INSERT INTO {p}" + table + " SELECT 'owner' || i / 4, 'partition' || i, " + values +
-			" CASE WHEN i % 1000 = 0 THEN 1 ELSE 9000000000000 END FROM generate_series(1, 60000) AS i")
+			" CASE WHEN i % 1000 = 0 THEN 1 ELSE 9000000000000 END FROM generate_series(1, " + fmt.Sprint(rows) + ") AS i")
 	}
-	exec("INSERT INTO {p}owners SELECT 'owner' || i, NULL, 0, CASE WHEN i % 1000 = 0 THEN 1 ELSE 9000000000000 END FROM generate_series(1, 15000) AS i")
+	exec("INSERT INTO {p}owners SELECT 'owner' || i, NULL, 0, CASE WHEN i % 1000 = 0 THEN 1 ELSE 9000000000000 END FROM generate_series(1, " + fmt.Sprint(rows/4) + ") AS i")
 	exec("VACUUM ANALYZE {p}records")
 	exec("VACUUM ANALYZE {p}owners")
 	exec("VACUUM ANALYZE {p}leases")

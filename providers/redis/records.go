@@ -69,8 +69,8 @@ func loaded(got read) (tokencache.Record, error) {
 var errForeignMark = errors.New("redis: a removal mark is not one: " +
 	"another application writes under this prefix; give each its own")
 
-// Save is one script in one round trip. See [tokencache.Provider]. When a reply is
-// lost, the client may send the script again, which then finds its own version and
+// Save is one script, behind the value that it stores, in one round trip. See
+// [tokencache.Provider]. When a reply is lost, the client may send both again, which then finds its own version and
 // answers [tokencache.ErrConflict]: the caller tells the two apart by loading. One
 // without a condition is sent once.
 func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {

@@ -70,9 +70,9 @@ var errForeignMark = errors.New("redis: a removal mark is not one: " +
 	"another application writes under this prefix; give each its own")
 
 // Save is one script, behind the value that it stores, in one round trip. See
-// [tokencache.Provider]. When a reply is lost, the client may send both again, which then finds its own version and
-// answers [tokencache.ErrConflict]: the caller tells the two apart by loading. One
-// without a condition is sent once.
+// [tokencache.Provider]. When a reply is lost, the client may send both again: the
+// script then finds its own version and answers [tokencache.ErrConflict], and the
+// caller tells the two apart by loading. One without a condition is sent once.
 func (p *Provider) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
 	if len(r.Sealed) > tokencache.MaxSealedSize {
 		return fmt.Errorf("%w: %d bytes, at most %d", tokencache.ErrTooLarge, len(r.Sealed), tokencache.MaxSealedSize)

@@ -75,9 +75,9 @@ func kill(t *testing.T, s *testserver.Postgres) *killer {
 // stubborn repeats calls that had no answer.
 type stubborn struct {
 	tokencache.Provider
-	killer *killer
-	noted  atomic.Int64 // the killer's events, as of the last lease
-	saved  sync.Map     // versions that were acknowledged
+	killer  *killer
+	granted atomic.Int64 // the killer's events, as of the last lease
+	saved   sync.Map     // versions that were acknowledged
 }
 
 // loaded are the versions that somebody has loaded: who saved one of them has
@@ -144,16 +144,16 @@ type stubbornLeaser struct {
 
 // Acquire waits for a lease that it may have got without an answer, which the
 // provider gives back, and for the time after a start in which none is granted.
+// That time begins with the first lease that would have been: one that somebody
+// else holds tells a provider nothing about the server.
 func (p stubbornLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time.Duration) (lease tokencache.Lease, err error) {
 	f := func() error {
 		lease, err = p.Leaser.Acquire(ctx, n, ttl)
 		return err
 	}
+	events := p.p.killer.events.Load()
 	repeated, err := again(ctx, f, tokencache.ErrBusy)
-	if ctx.Err() == nil { // or the next call is the first to be told to wait
-		events := p.p.killer.events.Load()
-		repeated = p.p.noted.Swap(events) != events || repeated
-	}
+	repeated = repeated || p.p.granted.Load() != events
 	for end := time.Now().Add(2 * time.Second); repeated && errors.Is(err, tokencache.ErrBusy) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 		_, err = again(ctx, f, tokencache.ErrBusy)
@@ -161,6 +161,7 @@ func (p stubbornLeaser) Acquire(ctx context.Context, n tokencache.Name, ttl time
 	if err != nil {
 		return nil, err
 	}
+	p.p.granted.Store(events)
 	return stubbornLease{lease}, nil
 }
 

@@ -19,7 +19,7 @@ func sealedBy(t testing.TB, s *sealer, key []byte, name Name, v Version, plain, 
 	id := ringKeyID(key)
 	header := append([]byte{'C', 'C', 1, 1, 1, 1}, id[:]...)
 	header = append(header, like[10:26]...)
-	derived, err := hkdf.Key(sha256.New, key, like[10:26], "coatcheck seal 1", 32)
+	derived, err := hkdf.Expand(sha256.New, key, "coatcheck seal 1"+string(like[10:26]), 32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func sealedBy(t testing.TB, s *sealer, key []byte, name Name, v Version, plain, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ad := append(bytes.Clone(header[4:]), s.associated(header[:4], name, v)...)
+	ad := append(bytes.Clone(header[4:]), s.associated(nil, header[:4], name, v)...)
 	return gcm.Seal(append(header, like[26:38]...), like[26:38], plain, ad)
 }
 

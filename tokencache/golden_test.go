@@ -77,7 +77,7 @@ var goldenNamespace = Namespace{Issuer: "https://login.example", ClientID: "clie
 func uncheckedRing(keys ...[]byte) *KeyRing {
 	r := &KeyRing{}
 	for _, k := range keys {
-		r.keys = append(r.keys, ringKey{id: ringKeyID(k), secret: k})
+		r.keys = append(r.keys, newRingKey(k))
 	}
 	return r
 }

@@ -1,9 +1,9 @@
 package tokencache
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -48,7 +48,11 @@ func (k *Keys) check() error {
 	if err := checkKey(k.Names); err != nil {
 		return fmt.Errorf("tokencache: Keys.Names: %w", err)
 	}
-	if id := ringKeyID(k.Names); ok && hmac.Equal(ring.find(id[:]), k.Names) {
+	if !ok {
+		return nil
+	}
+	id := ringKeyID(k.Names)
+	if same := ring.find(id[:]); same != nil && hmac.Equal(same.secret, k.Names) {
 		return errors.New("tokencache: Keys.Names is a key of the ring too: draw another one")
 	}
 	return nil
@@ -63,12 +67,14 @@ func (k *Keys) check() error {
 // has passed. To revoke a key, drop it at once and list its ID as revoked in the
 // key set ([LoadKeys]): what it sealed is [ErrUnreadable] then.
 //
-// Each ciphertext is made with AES-256-GCM under a key of its own, derived with
-// HKDF-SHA256 from the ring's key and a random salt, so that no number of
-// writes wears a key out. The layout is
+// Each ciphertext is made with AES-256-GCM under a key of its own, derived from
+// the ring's key and a random salt, so that no number of writes wears a key out:
+// by the expansion of HKDF-SHA256 (RFC 5869 §2.3) with the info "coatcheck seal 1"
+// and the salt behind it. The ring's keys are random, so that there is nothing to
+// extract (RFC 5869 §3.3). The layout is
 //
 //	byte 0      format, 1
-//	byte 1      algorithm, 1: HKDF-SHA256 and AES-256-GCM
+//	byte 1      algorithm, 1: HKDF-Expand-SHA256 and AES-256-GCM
 //	bytes 2-5   ID of the key
 //	bytes 6-21  salt
 //	bytes 22-33 nonce
@@ -83,6 +89,11 @@ type KeyRing struct {
 type ringKey struct {
 	id     sealKeyID
 	secret []byte
+	macs   *macs // under secret
+}
+
+func newRingKey(secret []byte) ringKey {
+	return ringKey{id: ringKeyID(secret), secret: bytes.Clone(secret), macs: newMACs(secret)}
 }
 
 // sealKeyID names a key without telling anything about it.
@@ -116,14 +127,15 @@ func makeRing(keys [][]byte, revoked []sealKeyID) (*KeyRing, error) {
 		if err := checkKey(k); err != nil {
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		id := ringKeyID(k)
+		key := newRingKey(k)
+		id := key.id
 		switch {
 		case r.find(id[:]) != nil:
 			return nil, fmt.Errorf("key %d is in the ring already", i+1)
 		case r.isRevoked(id[:]): // an old key set that was brought back, or the wrong ID
 			return nil, fmt.Errorf("key %d, of the ID %x, is revoked: drop the key", i+1, id)
 		}
-		r.keys = append(r.keys, ringKey{id: id, secret: append([]byte(nil), k...)})
+		r.keys = append(r.keys, key)
 	}
 	return r, nil
 }
@@ -147,10 +159,10 @@ func ringKeyID(key []byte) (id sealKeyID) {
 	return id
 }
 
-func (r *KeyRing) find(id []byte) []byte {
+func (r *KeyRing) find(id []byte) *ringKey {
 	for i := range r.keys {
 		if string(r.keys[i].id[:]) == string(id) {
-			return r.keys[i].secret
+			return &r.keys[i]
 		}
 	}
 	return nil
@@ -176,7 +188,7 @@ func (r *KeyRing) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	out[0], out[1] = ringFormat, ringAlgorithm
 	copy(out[2:], r.keys[0].id[:])
 	_, _ = rand.Read(out[ringSaltAt:]) // never fails (crypto/rand, Go 1.24)
-	gcm, err := ringCipher(r.keys[0].secret, out[ringSaltAt:])
+	gcm, err := r.keys[0].cipher(out[ringSaltAt:])
 	if err != nil {
 		return nil, err
 	}
@@ -199,25 +211,25 @@ func (*ringError) Unwrap() error { return ErrUnreadable }
 // Decrypt decrypts with the key that the ciphertext names. Its error is
 // [ErrUnreadable].
 func (r *KeyRing) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
-	return r.decrypt(ciphertext, associatedData, false)
+	return r.decrypt(ciphertext, ringData(ringHead(ciphertext), associatedData), false)
 }
 
-// decrypt decrypts, in place if the ciphertext is given away: it is overwritten
-// then, also if it does not open.
-func (r *KeyRing) decrypt(ciphertext, associatedData []byte, inPlace bool) ([]byte, error) {
+// decrypt takes what is authenticated as a whole. It decrypts in place if the
+// ciphertext is given away, which is overwritten then, also if it does not open.
+func (r *KeyRing) decrypt(ciphertext, data []byte, inPlace bool) ([]byte, error) {
 	if !isRingFormat(ciphertext) {
 		return nil, &ringError{reason: reasonFormat}
 	}
 	id := ciphertext[2:ringSaltAt]
-	secret := r.find(id)
+	key := r.find(id)
 	switch {
 	case r.isRevoked(id):
 		return nil, &ringError{reason: reasonRevokedKey, key: hex.EncodeToString(id)}
-	case secret == nil:
+	case key == nil:
 		return nil, &ringError{reason: reasonUnknownKey, key: hex.EncodeToString(id)}
 	}
-	header, body := ciphertext[:ringHeader], ciphertext[ringHeader:]
-	gcm, err := ringCipher(secret, header[ringSaltAt:])
+	body := ciphertext[ringHeader:]
+	gcm, err := key.cipher(ciphertext[ringSaltAt:ringHeader])
 	if err != nil {
 		return nil, err
 	}
@@ -225,24 +237,28 @@ func (r *KeyRing) decrypt(ciphertext, associatedData []byte, inPlace bool) ([]by
 	if inPlace {
 		room = body[:0]
 	}
-	plain, err := gcm.Open(room, nil, body, ringData(header, associatedData))
+	plain, err := gcm.Open(room, nil, body, data)
 	if err != nil {
 		return nil, &ringError{reason: reasonAltered}
 	}
 	return plain, nil
 }
 
-func ringCipher(secret, salt []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, secret, salt, ringInfo, KeySize)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
+// cipher returns the cipher of a salt. Up to the length of a hash, the expansion is
+// a single HMAC, of the info and the number 1.
+func (k *ringKey) cipher(salt []byte) (cipher.AEAD, error) {
+	h := k.macs.lend()
+	defer k.macs.back(h)
+	info := append(append(h.room[:0], ringInfo...), salt...)
+	block, err := aes.NewCipher(h.sum(append(info, 1)))
 	if err != nil {
 		return nil, err
 	}
 	return cipher.NewGCMWithRandomNonce(block)
 }
+
+// ringHead is what a ciphertext begins with, less if it is too short to be one.
+func ringHead(ciphertext []byte) []byte { return ciphertext[:min(len(ciphertext), ringHeader)] }
 
 func ringData(header, associatedData []byte) []byte {
 	return append(append(make([]byte, 0, len(header)+len(associatedData)), header...), associatedData...)

@@ -19,7 +19,7 @@ type loads struct {
 
 // loading is a load that runs.
 type loading struct {
-	done   chan struct{} // closed when the rest is there
+	done   chan struct{} // closed when the rest is there; nil if nobody waits for that
 	loaded loaded
 	err    error
 }
@@ -29,17 +29,21 @@ func (l *loads) do(ctx context.Context, name string, f func() (loaded, error)) (
 	l.mu.Lock()
 	run, joined := l.runs[name]
 	if !joined {
-		run = &loading{done: make(chan struct{})}
+		run = &loading{}
 		if l.runs == nil {
 			l.runs = map[string]*loading{}
 		}
 		l.runs[name] = run
+	}
+	if run.done == nil && (joined || !l.here) {
+		run.done = make(chan struct{})
 	}
 	l.mu.Unlock()
 	switch {
 	case joined:
 	case l.here:
 		l.run(name, run, f)
+		return run.loaded, run.err
 	default:
 		go l.run(name, run, f)
 	}
@@ -56,6 +60,9 @@ func (l *loads) run(name string, run *loading, f func() (loaded, error)) {
 	run.loaded, run.err = f()
 	l.mu.Lock()
 	delete(l.runs, name)
+	done := run.done
 	l.mu.Unlock()
-	close(run.done)
+	if done != nil {
+		close(done)
+	}
 }

@@ -1,14 +1,9 @@
 package tokencache
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"hash"
-	"sync"
 )
 
 // Namespace separates the partitions of one client at one authorization server
@@ -39,40 +34,38 @@ const nameScheme = "coatcheck name 1"
 // no two lists of parts are the same bytes.
 type namer struct {
 	ns   Namespace
-	macs *sync.Pool // of HMACs under the name key: to set one up takes as long as to use it
+	macs *macs
 }
 
-// newNamer copies the key: the pool sets HMACs up at any time, and whoever gave the
-// key may wipe it.
-func newNamer(key []byte, ns Namespace) namer {
-	key = bytes.Clone(key)
-	return namer{ns: ns, macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
-}
+func newNamer(key []byte, ns Namespace) namer { return namer{ns: ns, macs: newMACs(key)} }
 
 func (n namer) name(k keyID) (Name, error) {
 	if err := k.check(); err != nil {
 		return Name{}, err
 	}
-	return Name{Owner: n.owner(k), Partition: n.partition(k)}, nil
+	return n.names(k), nil
+}
+
+func (n namer) names(k keyID) Name {
+	h := n.macs.lend()
+	defer n.macs.back(h)
+	return Name{Owner: n.owner(h, k), Partition: n.partition(h, k)}
 }
 
 // owner depends on the account alone, whatever the kind of the key, so that
 // everything of one account is found together.
-func (n namer) owner(k keyID) string {
-	b := n.begin(make([]byte, 0, nameRoom), "owner")
-	return n.mac(appendOptional(b, k.account)) // absent: the application
+func (n namer) owner(h *mac, k keyID) string {
+	b := n.begin(h.room[:0], "owner")
+	return text(h.sum(appendOptional(b, k.account))) // absent: the application
 }
 
-func (n namer) partition(k keyID) string {
-	b := n.begin(make([]byte, 0, nameRoom), "partition")
+func (n namer) partition(h *mac, k keyID) string {
+	b := n.begin(h.room[:0], "partition")
 	b = append(b, byte(k.kind))
 	b = appendOptional(b, k.account)
 	b = appendOptional(b, k.tenant)
-	return n.mac(appendOptional(b, k.part))
+	return text(h.sum(appendOptional(b, k.part)))
 }
-
-// nameRoom is nearly always enough for what is hashed, on the stack.
-const nameRoom = 384
 
 // begin appends what all names in a role begin with.
 func (n namer) begin(b []byte, role string) []byte {
@@ -83,13 +76,10 @@ func (n namer) begin(b []byte, role string) []byte {
 	return appendOptional(b, n.ns.Tenant)
 }
 
-func (n namer) mac(b []byte) string {
-	h := n.macs.Get().(hash.Hash) // put there above
-	defer n.macs.Put(h)
-	h.Reset()
-	h.Write(b)
-	var sum [sha256.Size]byte
-	return base64.RawURLEncoding.EncodeToString(h.Sum(sum[:0]))
+func text(sum []byte) string {
+	var b [43]byte
+	base64.RawURLEncoding.Encode(b[:], sum)
+	return string(b[:])
 }
 
 // appendPart appends a part behind its length.

@@ -42,7 +42,7 @@ func (s *sealer) seal(name Name, v Version, plain []byte) ([]byte, error) {
 	if s.aead == nil {
 		return append(header, plain...), nil
 	}
-	body, err := s.aead.Encrypt(plain, s.associated(header, name, v))
+	body, err := s.aead.Encrypt(plain, s.associated(nil, header, name, v))
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: seal: %w", err)
 	}
@@ -66,7 +66,7 @@ func (s *sealer) open(name Name, r Record) ([]byte, error) {
 	case s.aead == nil:
 		return b[envelopeHeader:], nil
 	}
-	plain, err := s.decrypt(b[envelopeHeader:], s.associated(b[:envelopeHeader], name, r.Version))
+	plain, err := s.decrypt(b[:envelopeHeader], b[envelopeHeader:], name, r.Version)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return nil, err
@@ -78,11 +78,11 @@ func (s *sealer) open(name Name, r Record) ([]byte, error) {
 
 // decrypt decrypts in place where it can, so that a load does not need the memory
 // of its record twice.
-func (s *sealer) decrypt(body, associated []byte) ([]byte, error) {
+func (s *sealer) decrypt(header, body []byte, name Name, v Version) ([]byte, error) {
 	if ring, ok := s.aead.(*KeyRing); ok {
-		return ring.decrypt(body, associated, true)
+		return ring.decrypt(body, s.associated(ringHead(body), header, name, v), true)
 	}
-	return s.aead.Decrypt(body, associated)
+	return s.aead.Decrypt(body, s.associated(nil, header, name, v))
 }
 
 // outdated tells whether a record was sealed with another key than the one that
@@ -92,8 +92,9 @@ func (s *sealer) outdated(sealed []byte) bool {
 	return ok && len(sealed) > envelopeHeader && sealed[3] == protectionAEAD && ring.outdated(sealed[envelopeHeader:])
 }
 
-func (s *sealer) associated(header []byte, name Name, v Version) []byte {
-	b := make([]byte, 0, 256)
+// associated returns the associated data, behind what goes before it.
+func (s *sealer) associated(before, header []byte, name Name, v Version) []byte {
+	b := append(make([]byte, 0, 320), before...)
 	b = appendPart(b, associatedLabel)
 	b = append(b, header...)
 	b = appendPart(b, s.ns.Issuer)

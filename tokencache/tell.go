@@ -33,9 +33,12 @@ func shortName(n Name) string { return n.Partition[:min(eventName, len(n.Partiti
 // loadStored loads what is stored of the partition, and tells of it. But for
 // loadRecord, nobody uses that without judging whether it is out of date.
 func (p *Partition) loadStored(ctx context.Context, name Name) (*state, error) {
+	if p.cache.opts.Events == nil {
+		return p.cache.store.load(ctx, name)
+	}
 	began := time.Now()
 	st, err := p.cache.store.load(ctx, name)
-	if p.cache.opts.Events == nil || errors.Is(err, errNotAsked) {
+	if errors.Is(err, errNotAsked) {
 		return st, err
 	}
 	e := Event{Kind: EventLoad, Duration: time.Since(began), Err: err}

@@ -41,9 +41,10 @@ type batch struct {
 	deserted bool
 }
 
-// batchMost bounds the loads of a batch. More would save little, and all wait for
-// the largest record.
-const batchMost = 16
+// batchMost bounds the loads of a batch. More would save little, all wait for the
+// largest record, and a second batch is worked on here while the server is at the
+// first.
+const batchMost = 8
 
 // load asks for a record and a mark, in this order.
 func (r *reads) load(ctx context.Context, record, mark string) (read, error) {

@@ -134,7 +134,10 @@ func FuzzParseKeys(f *testing.F) {
 
 // A ticket has one text, and opens an account's partition at one generation.
 func FuzzParseTicket(f *testing.F) {
-	for _, ticket := range []Ticket{{"account", generation{1}}, {"uid.utid", generation{15: 255}}, {"\x00\xff", generation{8: 8}}, {"zero", generation{}}} {
+	for _, ticket := range []Ticket{
+		{"account", "", generation{1}}, {"uid.utid", "session", generation{15: 255}},
+		{"\x00\xff", "\x00", generation{8: 8}}, {"zero", "", generation{}},
+	} {
 		f.Add(ticket.Encode())
 	}
 	for _, text := range []string{"", "1.", "1..", "1.AQID.YWNjb3VudA", "2.AQAAAAAAAAAAAAAAAAAAAA.YQ", "1.AQAAAAAAAAAAAAAAAAAAAA.YQ==", "1.AQAAAAAAAAAAAAAAAAAAAA.YR"} {

@@ -23,6 +23,22 @@ import (
 // ctx no longer stops the sign-in. While the provider does not answer, it is tried
 // for some 7 seconds; the tokens are then lost, and ErrUnavailable returned.
 func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Grant, error)) (Ticket, error) {
+	return c.signIn(ctx, "", exchange)
+}
+
+// SignInSession is SignIn into a partition of its own ([SessionKey]) in place of the
+// account's: for tokens that end with one web session, while those of the user's
+// other browsers stay, or that a long-running process goes on with after its caller
+// has gone. The session is a name that the application chooses, at random unless it
+// means to join what is there. Signing the account out everywhere ends it too.
+func (c *Cache) SignInSession(ctx context.Context, session string, exchange func(context.Context) (Grant, error)) (Ticket, error) {
+	if session == "" {
+		return Ticket{}, errEmptyPart // before the server has issued anything
+	}
+	return c.signIn(ctx, session, exchange)
+}
+
+func (c *Cache) signIn(ctx context.Context, session string, exchange func(context.Context) (Grant, error)) (Ticket, error) {
 	started := time.Now()
 	grant, err := exchange(ctx)
 	if err != nil {
@@ -34,12 +50,13 @@ func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Gran
 	case grant.AccessToken == "":
 		return Ticket{}, errors.New("tokencache: the grant has no access token")
 	}
-	p := c.Partition(AccountKey(grant.Account.ID))
-	st, err := p.signIn(context.WithoutCancel(ctx), grant, started)
+	t := Ticket{account: grant.Account.ID, session: session}
+	st, err := c.Partition(t.Key()).signIn(context.WithoutCancel(ctx), grant, started)
 	if err != nil {
 		return Ticket{}, err
 	}
-	return Ticket{account: grant.Account.ID, generation: st.snap.generation}, nil
+	t.generation = st.snap.generation
+	return t, nil
 }
 
 func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) (saved *state, err error) {

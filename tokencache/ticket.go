@@ -19,8 +19,9 @@ func newGeneration() generation {
 	return g
 }
 
-// Ticket is what a web session keeps of a sign-in: the account, and the
-// generation of its partition. It holds no token. A ticket from before a
+// Ticket is what a web session keeps of a sign-in: the account, the session if its
+// tokens are kept apart ([Cache.SignInSession]), and the generation of the
+// partition. It holds no token. A ticket from before a
 // sign-out opens nothing afterwards, even when the same user has signed in
 // again, so that an old cookie stays signed out.
 //
@@ -28,16 +29,20 @@ func newGeneration() generation {
 // encrypted and authenticated: the account ID is personal data.
 type Ticket struct {
 	account    string
+	session    string // empty: the account's own partition
 	generation generation
 }
 
 // Account returns the home account ID.
 func (t Ticket) Account() string { return t.account }
 
-// Key is the key of the account's partition, opening it only while the sign-in
-// that the ticket was issued for lasts.
+// Key is the key of the account's partition, or of the session's, opening it only
+// while the sign-in that the ticket was issued for lasts.
 func (t Ticket) Key() Key {
 	k := AccountKey(t.account)
+	if t.session != "" {
+		k = SessionKey(t.account, t.session)
+	}
 	k.generation = t.generation
 	return k
 }
@@ -46,11 +51,15 @@ const ticketPrefix = "1."
 
 var errTicket = errors.New("tokencache: not a ticket")
 
-// Encode returns the ticket as text: "1.", the generation, "." and the account,
-// the latter two in unpadded base64url.
+// Encode returns the ticket as text: "1.", the generation, "." and the account, and
+// with a session "." and the session, all three in unpadded base64url.
 func (t Ticket) Encode() string {
 	enc := base64.RawURLEncoding
-	return ticketPrefix + enc.EncodeToString(t.generation[:]) + "." + enc.EncodeToString([]byte(t.account))
+	text := ticketPrefix + enc.EncodeToString(t.generation[:]) + "." + enc.EncodeToString([]byte(t.account))
+	if t.session != "" {
+		text += "." + enc.EncodeToString([]byte(t.session))
+	}
+	return text
 }
 
 // maxTicket is the longest text that may be a ticket, in bytes.
@@ -60,18 +69,20 @@ const maxTicket = 2048
 func ParseTicket(text string) (Ticket, error) {
 	rest, ok := strings.CutPrefix(text, ticketPrefix)
 	gen, account, cut := strings.Cut(rest, ".")
+	account, session, apart := strings.Cut(account, ".")
 	if !ok || !cut || len(text) > maxTicket || strings.ContainsAny(text, "\r\n") { // which base64 skips
 		return Ticket{}, errTicket
 	}
 	// This happens in every request: the buffers are on the stack.
-	var g, a [maxTicket]byte
+	var g, a, s [maxTicket]byte
 	enc := base64.RawURLEncoding.Strict()
 	n, err1 := enc.Decode(g[:], []byte(gen))
 	m, err2 := enc.Decode(a[:], []byte(account))
-	if err1 != nil || err2 != nil || n != len(generation{}) || m == 0 {
+	l, err3 := enc.Decode(s[:], []byte(session))
+	if err1 != nil || err2 != nil || err3 != nil || n != len(generation{}) || m == 0 || apart != (l > 0) {
 		return Ticket{}, errTicket
 	}
-	t := Ticket{account: string(a[:m]), generation: generation(g[:n])}
+	t := Ticket{account: string(a[:m]), session: string(s[:l]), generation: generation(g[:n])}
 	if t.generation == (generation{}) {
 		return Ticket{}, errTicket // it would open every sign-in
 	}

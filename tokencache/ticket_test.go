@@ -11,12 +11,17 @@ func TestTicketRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := Ticket{account: rapid.StringN(1, 100, 300).Draw(t, "account"), generation: newGeneration()}
+		id := AccountKey(want.account).id
+		if rapid.Bool().Draw(t, "apart") {
+			want.session = rapid.StringN(1, 100, 300).Draw(t, "session")
+			id = SessionKey(want.account, want.session).id
+		}
 		got, err := ParseTicket(want.Encode())
 		if err != nil || got != want {
 			t.Fatalf("got %v, %v", got == want, err)
 		}
-		if key := got.Key(); key.id != AccountKey(want.account).id || key.generation != want.generation {
-			t.Error("the key is not the account's at this generation")
+		if key := got.Key(); key.id != id || key.generation != want.generation {
+			t.Error("the key is not that of the partition at this generation")
 		}
 	})
 }
@@ -32,6 +37,9 @@ func TestParseTicketRefuses(t *testing.T) {
 		"short generation":    "1.AQID.YWNjb3VudA",
 		"another version":     "2" + good[1:],
 		"trailing text":       good + "!",
+		"an empty session":    good + ".",
+		"two sessions":        good + ".YQ.YQ",
+		"no session":          good + ".!",
 		"padding":             good + "=",
 		"huge":                good + strings.Repeat("A", 4096),
 		"not base64url":       "1.????.YWNjb3VudA",

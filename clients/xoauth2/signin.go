@@ -28,6 +28,10 @@ type SignInOptions struct {
 	// Claims is a claims request, a JSON object (§5.5), for instance that of an
 	// InteractionRequiredError.
 	Claims string
+	// Session, unless it is empty, keeps the tokens apart from those of the user's
+	// other browsers, under this name (see [tokencache.Cache.SignInSession]). The
+	// server is not told. Draw it at random, for instance with [crypto/rand.Text].
+	Session string
 }
 
 // BeginSignIn returns the URL to redirect the browser to, and what the
@@ -53,6 +57,7 @@ func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err er
 		Nonce:    random(),
 		Verifier: oauth2.GenerateVerifier(),
 		Scopes:   union(o.Scopes, c.scopes),
+		Session:  o.Session,
 		Started:  time.Now().Unix(),
 	}
 	config := *c.config
@@ -90,9 +95,11 @@ func (c *Client) CompleteSignIn(ctx context.Context, s SignIn, callback url.Valu
 	if err != nil {
 		return tokencache.Ticket{}, err
 	}
-	return c.cache.SignIn(ctx, func(ctx context.Context) (tokencache.Grant, error) {
-		return c.exchange(ctx, s.pending, code)
-	})
+	exchange := func(ctx context.Context) (tokencache.Grant, error) { return c.exchange(ctx, s.pending, code) }
+	if s.pending.Session != "" {
+		return c.cache.SignInSession(ctx, s.pending.Session, exchange)
+	}
+	return c.cache.SignIn(ctx, exchange)
 }
 
 // exchange redeems the code (RFC 6749 §4.1.3, RFC 7636 §4.5).

@@ -358,3 +358,28 @@ func TestBeginSignInErrors(t *testing.T) {
 		t.Error("no error without a redirect URL")
 	}
 }
+
+// Tokens that are kept apart: two browsers of one user, one of which signs out.
+func TestSignInSession(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, config{})
+	shared := f.ticket(t, "anna", nil)
+	apart := f.ticket(t, "anna", &xoauth2.SignInOptions{Session: "marker-session"})
+	if apart.Account() != shared.Account() || apart.Key() == shared.Key() {
+		t.Fatal("another account, or the same partition")
+	}
+	ctx := tokencache.NewContext(t.Context(), f.cache.Partition(apart.Key()))
+	if _, err := f.client.Token(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.client.SignOut(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.client.Token(ctx); !errors.Is(err, tokencache.ErrRemoved) {
+		t.Errorf("after signing out: %v", err)
+	}
+	f.expire(t, tokencache.NewContext(t.Context(), f.cache.Partition(shared.Key())))
+	if _, err := f.client.Token(tokencache.NewContext(t.Context(), f.cache.Partition(shared.Key()))); err != nil {
+		t.Errorf("the other browser: %v", err)
+	}
+}

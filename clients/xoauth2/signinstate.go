@@ -35,6 +35,7 @@ type pending struct {
 	Nonce    string   `json:"nonce"`
 	Verifier string   `json:"verifier"`
 	Scopes   []string `json:"scopes"`
+	Session  string   `json:"session,omitempty"`
 	Started  int64    `json:"started"` // seconds since 1970
 }
 

@@ -46,6 +46,10 @@ func (b *breakers) of(op string) *breaker {
 	case "bury", "mark":
 		// Somebody signs out, for which a full store has room.
 		return nil
+	case "restore":
+		// The store has answered just now, and other machines may not wait for long
+		// for what it has lost.
+		return nil
 	}
 	return b.writes
 }

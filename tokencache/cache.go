@@ -32,6 +32,8 @@ type Cache struct {
 	unsaved  unsaved
 	journal  journal
 	hearsay  hearsay
+	released released
+	settling settling
 
 	upkeeping *semaphore.Weighted
 	releasing *semaphore.Weighted
@@ -207,6 +209,7 @@ func (c *Cache) watch() {
 		c.changed(change) //nolint:contextcheck // no request asked for it
 		if change.Missed {
 			c.restoreLater(ctx)
+			c.releaseAgain(ctx)
 		}
 	}
 	c.watching.Go(func() {

@@ -90,12 +90,13 @@ var errNotAsked = errors.New("it keeps failing, and is not asked for a moment")
 // answers are the errors that the contract names for each call. Any other means
 // that the backend could not answer, also one that answers another call.
 var answers = map[string][]error{
-	"load":  {ErrNotFound, ErrTooLarge},
-	"save":  {ErrConflict, ErrRemoved, ErrTooLarge},
-	"bury":  {ErrConflict, ErrRemoved, ErrTooLarge},
-	"lease": {ErrBusy},
-	"renew": {ErrConflict},
-	"touch": {ErrConflict, ErrNotFound},
+	"load":    {ErrNotFound, ErrTooLarge},
+	"save":    {ErrConflict, ErrRemoved, ErrTooLarge},
+	"bury":    {ErrConflict, ErrRemoved, ErrTooLarge},
+	"restore": {ErrConflict, ErrRemoved, ErrTooLarge},
+	"lease":   {ErrBusy},
+	"renew":   {ErrConflict},
+	"touch":   {ErrConflict, ErrNotFound},
 }
 
 // isAnswer tells whether the outcome of a call is one that the contract names.

@@ -196,7 +196,7 @@ func TestBreakersApart(t *testing.T) {
 		if err := ask("save", nil); !errors.Is(err, errNotAsked) {
 			t.Errorf("a save is asked for while all fail: %v", err)
 		}
-		for _, op := range []string{"load", "list", "bury", "mark", "renew", "touch"} {
+		for _, op := range []string{"load", "list", "bury", "mark", "restore", "renew", "touch"} {
 			if err := ask(op, nil); err != nil {
 				t.Errorf("%s, while saves fail: %v", op, err)
 			}

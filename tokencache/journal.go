@@ -118,15 +118,17 @@ func (s *saved) expired(now time.Time) bool {
 	return !s.record.Expires.IsZero() && !now.Before(s.record.Expires)
 }
 
-// missed begins a round. It tells whether the caller is to start the goroutine.
-func (j *journal) missed() bool {
+// missed begins a round, and tells whether there is anything to look for. It also
+// tells whether the caller is to start the goroutine that does.
+func (j *journal) missed() (anything, start bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.prune(time.Now())
 	j.round++
-	start := !j.working && len(j.entries) > 0
+	anything = len(j.entries) > 0
+	start = anything && !j.working
 	j.working = j.working || start
-	return start
+	return anything, start
 }
 
 // unseen returns what is to be looked for in this round, the newest first; if that

@@ -82,35 +82,6 @@ func (f *flight) await(ctx context.Context, began time.Time) (lease Lease, asked
 	}
 }
 
-// releaseMost bounds the leases that are given back behind their flights. What is
-// more runs out.
-const releaseMost = 1024
-
-// release gives the lease back. If the provider does not answer, that is tried
-// again, with nobody waiting, until the lease must have run out: everybody else
-// would wait as long. Closing the cache ends it.
-func (c *Cache) release(ctx context.Context, lease Lease) {
-	ends := time.Now().Add(leaseTTL) // a renewal may have been under way
-	try := func() error { return c.store.calls.do(ctx, "release", lease.Release) }
-	if err := try(); !errors.Is(err, ErrUnavailable) || !c.releasing.TryAcquire(1) {
-		return
-	}
-	if c.begin() != nil {
-		c.releasing.Release(1)
-		return
-	}
-	go func() {
-		defer c.work.Done()
-		defer c.releasing.Release(1)
-		for c.open() && time.Now().Before(ends) {
-			sleep(ctx, unsavedRetry)
-			if !errors.Is(guarded(try), ErrUnavailable) {
-				return
-			}
-		}
-	}()
-}
-
 // giveBack releases a lease that came when nobody waited for it any more: or
 // others would wait until it runs out.
 func giveBack(lease Lease) {

@@ -16,7 +16,7 @@ const (
 	// restoreAtOnce bounds what is looked for at the same moment.
 	restoreAtOnce = 4
 	// restoreRetry is the pause after the store did not answer who looked.
-	restoreRetry = time.Second
+	restoreRetry = 500 * time.Millisecond
 )
 
 var (
@@ -83,14 +83,14 @@ func (p *Partition) replacedAt(st *state, by *saved) (at time.Time, ok bool) {
 // where that is known: a sign-in that began later may be under way.
 func (p *Partition) restore(ctx context.Context, st *state, newer *saved) error {
 	began, r := time.Now(), newer.record
-	err := p.cache.store.save(ctx, st.name, r, st.condition())
+	err := p.cache.store.restore(ctx, st.name, r, st.condition())
 	if errors.Is(err, ErrRemoved) {
 		removed := removalTime(r.Mark)
 		if removed.IsZero() {
 			removed = began
 		}
 		r = Record{Version: newRemoval(removed), Mark: st.mark, Expires: began.Add(tombstoneLife)}
-		err = p.cache.store.save(ctx, st.name, r, st.condition())
+		err = p.cache.store.restore(ctx, st.name, r, st.condition())
 	}
 	switch {
 	case errors.Is(err, ErrConflict):
@@ -114,33 +114,42 @@ func (c *Cache) restoreLater(ctx context.Context) {
 	if c.begin() != nil {
 		return
 	}
-	if !c.journal.missed() {
+	anything, start := c.journal.missed()
+	if anything {
+		c.settling.begin()
+	}
+	if !start {
 		c.work.Done()
 		return
 	}
 	go func() {
 		defer c.work.Done()
+		defer c.settling.end()
 		for ctx.Err() == nil {
 			list, round := c.journal.unseen()
 			if len(list) == 0 {
 				return
 			}
-			if !c.restoreEach(ctx, list, round) {
+			all := c.restoreEach(ctx, list, round)
+			c.settling.end()
+			if !all {
 				sleep(ctx, restoreRetry)
 			}
 		}
 	}()
 }
 
-// restoreEach loads what is listed, which restores it, until the store does not
-// answer. It tells whether all of it is there. What another machine has to restore
-// holds up none of the rest: that machine may be waiting for some of it.
+// restoreEach loads what is listed, which restores it, and tells whether all of it
+// is there. What another machine has to restore holds up none of the rest, as that
+// machine may be waiting for some of it; nor does a call without an answer, as a
+// store that has just failed over is busy. It ends early if the store is not asked
+// any more.
 func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) bool {
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(restoreAtOnce)
-	var left atomic.Bool
+	var left, down atomic.Bool
 	for _, s := range list {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || down.Load() {
 			break
 		}
 		group.Go(func() error {
@@ -150,15 +159,17 @@ func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) bo
 				_, err := p.loadRecord(ctx, s.name)
 				return err
 			})
-			switch {
-			case err == nil:
+			if err == nil {
 				c.journal.seen(s, round)
-			case errors.Is(err, errAwaited), errors.Is(err, errBehind):
-				left.Store(true)
 				return nil
 			}
-			return err
+			left.Store(true)
+			if errors.Is(err, errNotAsked) {
+				down.Store(true)
+			}
+			return nil
 		})
 	}
-	return group.Wait() == nil && !left.Load()
+	_ = group.Wait() // which fails for nobody
+	return !left.Load()
 }

@@ -144,6 +144,15 @@ func (s *store) save(ctx context.Context, name Name, r Record, c Condition) erro
 	if r.Removed() {
 		op = "bury"
 	}
+	return s.saveAs(ctx, op, name, r, c)
+}
+
+// restore is save for what the store has lost.
+func (s *store) restore(ctx context.Context, name Name, r Record, c Condition) error {
+	return s.saveAs(ctx, "restore", name, r, c)
+}
+
+func (s *store) saveAs(ctx context.Context, op string, name Name, r Record, c Condition) error {
 	return s.calls.do(ctx, op, func(ctx context.Context) error {
 		return s.provider.Save(ctx, name, r, c)
 	})

@@ -16,3 +16,18 @@ func (c *Cache) FromContext(ctx context.Context) (*Partition, bool) {
 	p, ok := ctx.Value(contextKey{c}).(*Partition)
 	return p, ok
 }
+
+type assertionContextKey struct{}
+
+// NewAssertionContext returns a context that carries the incoming token, for clients
+// that obtain tokens on behalf of its bearer. The middleware does this for each
+// request of a web API.
+func NewAssertionContext(ctx context.Context, a Assertion) context.Context {
+	return context.WithValue(ctx, assertionContextKey{}, a)
+}
+
+// AssertionFromContext returns the incoming token that the context carries.
+func AssertionFromContext(ctx context.Context) (Assertion, bool) {
+	a, ok := ctx.Value(assertionContextKey{}).(Assertion)
+	return a, ok
+}

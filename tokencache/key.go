@@ -48,8 +48,8 @@ func AccountKey(account string) Key {
 // names, and ends with the token.
 func AssertionKey(a Assertion) Key {
 	return Key{
-		id:      keyID{kind: kindAssertion, account: a.account, tenant: a.tenant, part: a.hash},
-		expires: a.expires.Unix(),
+		id:      keyID{kind: kindAssertion, account: a.claims.Account, tenant: a.claims.Tenant, part: a.hash},
+		expires: a.claims.Expires.Unix(),
 	}
 }
 

@@ -25,7 +25,7 @@ func TestNamesAreStable(t *testing.T) {
 	var got []string
 	for _, k := range []keyID{
 		AccountKey("uid.utid").id,
-		AssertionKey(Assertion{hash: "hash", account: "uid.utid", tenant: "utid"}).id,
+		AssertionKey(Assertion{hash: "hash", claims: AssertionClaims{Account: "uid.utid", Tenant: "utid"}}).id,
 		ApplicationKey("utid", "https://api.example").id,
 		ApplicationKey("", "https://api.example").id,
 		SessionKey("uid.utid", "job 1").id,
@@ -112,7 +112,7 @@ func TestKeysWithEmptyParts(t *testing.T) {
 		"application":          ApplicationKey("tenant", ""),
 		"session, no account":  SessionKey("", "job"),
 		"session, no name":     SessionKey("account", ""),
-		"assertion, no hash":   AssertionKey(Assertion{account: "a"}),
+		"assertion, no hash":   AssertionKey(Assertion{claims: AssertionClaims{Account: "a"}}),
 		"assertion, no owner":  AssertionKey(Assertion{hash: "h"}),
 		"kind of another time": {id: keyID{kind: 9, account: "a", part: "p"}},
 	} {
@@ -157,9 +157,12 @@ func TestVerifyAssertion(t *testing.T) {
 		},
 		"no account": func(string) (AssertionClaims, error) { return AssertionClaims{Expires: expires}, nil },
 		"no expiry":  func(string) (AssertionClaims, error) { return AssertionClaims{Account: "a"}, nil },
+		"ended": func(string) (AssertionClaims, error) {
+			return AssertionClaims{Account: "a", Expires: time.Now().Add(-time.Second)}, nil
+		},
 	} {
 		a, err := VerifyAssertion(t.Context(), v, "token")
-		if err == nil || a != (Assertion{}) {
+		if err == nil || a.hash != "" || a.token != "" {
 			t.Errorf("%s: got an assertion", name)
 		}
 	}

@@ -50,7 +50,7 @@ func TestKeysAndAccountsDoNotPrint(t *testing.T) {
 	shown := fmt.Sprintf("%#x, %#x", raw[0], raw[1]) // as %#v shows a slice
 	keys := Keys{Names: raw, Seal: newRing(t, raw)}
 	ring := keys.Seal.(*KeyRing)
-	assertion := Assertion{hash: marker, account: marker, tenant: marker}
+	assertion := Assertion{token: marker, hash: marker, claims: AssertionClaims{Account: marker, Tenant: marker}}
 	ticket := Ticket{account: marker, generation: generation{1}}
 	cache := &Cache{ns: Namespace{Issuer: marker}, opts: Options{Keys: &keys}, names: newNamer(raw, Namespace{})}
 	account, session := AccountKey(marker), SessionKey(marker, marker)

@@ -23,6 +23,7 @@ type metadata struct {
 	Revocation    string   `json:"revocation_endpoint"`
 	EndSession    string   `json:"end_session_endpoint"`
 	Scopes        []string `json:"scopes_supported"`
+	Grants        []string `json:"grant_types_supported"`
 	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
 	TokenAuth     []string `json:"token_endpoint_auth_methods_supported"`
 	RevokeAuth    []string `json:"revocation_endpoint_auth_methods_supported"`

@@ -14,17 +14,21 @@ import (
 
 var errNobody = fmt.Errorf("%w: nobody is signed in to this context", tokencache.ErrNoTokens)
 
-// partition returns the one that the context carries.
+// partition returns the one that the context carries. For the bearer of an incoming
+// token that must be the token which the context carries too.
 func (c *Client) partition(ctx context.Context) (*tokencache.Partition, tokencache.Server, error) {
 	p, ok := c.cache.FromContext(ctx)
 	if !ok {
 		return nil, nil, errNobody
 	}
+	if a, ok := tokencache.AssertionFromContext(ctx); ok && tokencache.AssertionKey(a) == p.Key() {
+		return p, &assertionServer{client: c, assertion: a}, nil
+	}
 	return p, &userServer{client: c, account: p.Key().Account()}, nil
 }
 
-// Token returns an access token of the context's user with at least the
-// scopes, or those of [Options] if none are given: a cached one, or a new one.
+// Token returns an access token of the context's user, or in a web API on behalf of
+// its caller, with at least the scopes, or those of [Options] if none are given: a cached one, or a new one.
 // Name scopes of one API at a time: many servers issue tokens for one audience.
 //
 // Errors are those of [tokencache.Partition.Token], [tokencache.ErrNoTokens] if

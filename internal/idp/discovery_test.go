@@ -29,8 +29,11 @@ func TestDiscovery(t *testing.T) {
 			"authorization_endpoint": tt.base + "/authorize", "token_endpoint": tt.base + "/token",
 			"revocation_endpoint": tt.base + "/revoke", "end_session_endpoint": tt.base + "/logout",
 			"userinfo_endpoint": tt.base + "/userinfo", "jwks_uri": tt.keys,
-			"code_challenge_methods_supported":               []any{"S256"},
-			"grant_types_supported":                          []any{"authorization_code", "refresh_token", "client_credentials"},
+			"code_challenge_methods_supported": []any{"S256"},
+			"grant_types_supported": []any{
+				"authorization_code", "refresh_token", "client_credentials",
+				"urn:ietf:params:oauth:grant-type:jwt-bearer",
+			},
 			"authorization_response_iss_parameter_supported": true,
 			"request_uri_parameter_supported":                false,
 		}

@@ -38,6 +38,16 @@
 // (RFC 8707); else what precedes the last slash of the first scope such as
 // api://name/Scope; else [DefaultAudience].
 //
+// # APIs that call APIs
+//
+// A client with [Client.Audiences] is an API. It exchanges a user's access token
+// for one of another API, at the issuer that the token is from: on behalf of the
+// user as Entra ID does it, with the grant type
+// urn:ietf:params:oauth:grant-type:jwt-bearer (RFC 7523 §2.1), assertion,
+// requested_token_use=on_behalf_of and scope. If offline_access is among the
+// scopes, a refresh token comes with it that is the API's own. It belongs to the
+// user's sign-in: it ends when that does, and using it twice ends the sign-in.
+//
 // # Protected API
 //
 // GET /api/me says whom an access token for [DefaultAudience] belongs to, and

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// grant is a token request on its way to an answer. The handlers of the three
+// grant is a token request on its way to an answer. The handlers of the
 // grant types fill in what follows form.
 type grant struct {
 	realm  *realm

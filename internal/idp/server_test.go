@@ -73,6 +73,16 @@ func TestOptionsAreValidated(t *testing.T) {
 		"no host":             redirect("http:///callback"),
 		"script":              redirect("javascript:alert(1)"),
 		"bad logout redirect": client(func(c *idp.Client) { c.PostLogoutRedirectURIs = []string{"x"} }),
+		"empty audience":      client(func(c *idp.Client) { c.Audiences = []string{""} }),
+		"audience of control": client(func(c *idp.Client) { c.Audiences = []string{"api://a\n"} }),
+		"audience claimed twice": {Clients: []idp.Client{
+			{ID: "c", Secret: "s", Audiences: []string{"api://a"}},
+			{ID: "d", Secret: "s", Audiences: []string{"api://a"}},
+		}},
+		"another client's ID as audience": {Clients: []idp.Client{
+			{ID: "c", Secret: "s", Audiences: []string{"d"}},
+			{ID: "d", Secret: "s", Audiences: []string{"api://d"}},
+		}},
 		"same client twice": {Clients: []idp.Client{
 			{ID: "c", Secret: "s", RedirectURIs: []string{"http://127.0.0.1/"}},
 			{ID: "c", Secret: "t", RedirectURIs: []string{"http://127.0.0.1/"}},

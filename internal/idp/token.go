@@ -23,6 +23,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e = s.refresh(g)
 	case "client_credentials":
 		e = s.clientCredentials(g)
+	case grantOnBehalfOf:
+		e = s.onBehalfOf(g)
 	case "":
 		e = badRequest("invalid_request", "grant_type is missing")
 	default:

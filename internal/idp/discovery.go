@@ -89,7 +89,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"),
 		ResponseTypes:     []string{"code"},
 		ResponseModes:     []string{"query"},
-		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf},
+		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange},
 		Scopes:            []string{"openid", "profile", "offline_access"},
 		SubjectTypes:      []string{"pairwise"},
 		IDTokenAlgorithms: []string{string(jose.RS256)},

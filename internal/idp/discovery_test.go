@@ -32,7 +32,7 @@ func TestDiscovery(t *testing.T) {
 			"code_challenge_methods_supported": []any{"S256"},
 			"grant_types_supported": []any{
 				"authorization_code", "refresh_token", "client_credentials",
-				"urn:ietf:params:oauth:grant-type:jwt-bearer",
+				"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
 			},
 			"authorization_response_iss_parameter_supported": true,
 			"request_uri_parameter_supported":                false,

@@ -48,6 +48,9 @@
 // scopes, a refresh token comes with it that is the API's own. It belongs to the
 // user's sign-in: it ends when that does, and using it twice ends the sign-in.
 //
+// The same is done by a token exchange (RFC 8693) with subject_token, which is an
+// access token, and one audience or resource. It brings an access token only.
+//
 // # Protected API
 //
 // GET /api/me says whom an access token for [DefaultAudience] belongs to, and

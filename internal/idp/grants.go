@@ -23,6 +23,8 @@ type grant struct {
 	resource string
 	nonce    string // only in the answer to a code
 	refresh  string // the refresh token to return, or ""
+
+	issuedType string // what issued_token_type says, or ""
 }
 
 // redeemCode is the authorization code grant (RFC 6749 §4.1.3).
@@ -118,6 +120,7 @@ type tokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 	IDToken      string `json:"id_token,omitempty"`
 	ClientInfo   string `json:"client_info,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
 }
 
 // issue makes the tokens of a grant.
@@ -127,7 +130,9 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 	}
 	now := time.Now()
 	seconds := int64(s.opts.TokenLifetime / time.Second)
-	resp := &tokenResponse{TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh}
+	resp := &tokenResponse{
+		TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh, IssuedType: g.issuedType,
+	}
 	granted := resolveAccess(g.resource, g.scopes).granted
 	resp.Scope = strings.Join(slices.DeleteFunc(granted, func(sc string) bool { return sc == "offline_access" }), " ")
 

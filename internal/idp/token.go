@@ -25,6 +25,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e = s.clientCredentials(g)
 	case grantOnBehalfOf:
 		e = s.onBehalfOf(g)
+	case grantTokenExchange:
+		e = s.tokenExchange(g)
 	case "":
 		e = badRequest("invalid_request", "grant_type is missing")
 	default:

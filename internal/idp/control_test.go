@@ -18,7 +18,10 @@ func TestControlStats(t *testing.T) {
 	post(t, plain(s).token(), url.Values{"grant_type": {"client_credentials"}}) // refused, and counted
 	callAPI(t, s, tok.AccessToken)
 	want := map[string]any{
-		"token_requests":   map[string]any{"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0},
+		"token_requests": map[string]any{
+			"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0, "on_behalf_of": 0.0, "token_exchange": 0.0,
+		},
+		"on_behalf_of_distinct": 0.0, "on_behalf_of_most": 0.0, "token_exchange_distinct": 0.0, "token_exchange_most": 0.0,
 		"refresh_reused":   1.0,
 		"families_revoked": 1.0, "revocations": 0.0, "sign_ins": 1.0, "api_requests": 1.0,
 	}

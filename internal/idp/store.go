@@ -20,6 +20,23 @@ type Stats struct {
 	// whatever became of them: refused, faulted and abandoned ones too.
 	TokenRequests TokenRequests `json:"token_requests"`
 
+	// OnBehalfOfDistinct is how many different things were asked for on behalf
+	// of users, and OnBehalfOfMost how often the one that was asked for most. Two
+	// requests ask for the same if they have the same assertion, the same scopes
+	// in whatever order, and the same claims and resource. Like TokenRequests
+	// they count every request, and agree with it in a test where each thing is
+	// asked for once: OnBehalfOfMost is 1, and OnBehalfOfDistinct is
+	// TokenRequests.OnBehalfOf. After 50 000 different ones, the one that was
+	// asked for longest ago is forgotten and would count as new.
+	OnBehalfOfDistinct int64 `json:"on_behalf_of_distinct"`
+	OnBehalfOfMost     int64 `json:"on_behalf_of_most"`
+
+	// TokenExchangeDistinct and TokenExchangeMost are the same for token
+	// exchanges; there the subject token is the assertion, and the audience and
+	// the requested token type count too.
+	TokenExchangeDistinct int64 `json:"token_exchange_distinct"`
+	TokenExchangeMost     int64 `json:"token_exchange_most"`
+
 	// RefreshReused counts refresh tokens that came again after they had been
 	// replaced. A correct client under strict rotation leaves it at 0.
 	RefreshReused int64 `json:"refresh_reused"`
@@ -44,6 +61,8 @@ type TokenRequests struct {
 	AuthorizationCode int64 `json:"authorization_code"`
 	RefreshToken      int64 `json:"refresh_token"`
 	ClientCredentials int64 `json:"client_credentials"`
+	OnBehalfOf        int64 `json:"on_behalf_of"`
+	TokenExchange     int64 `json:"token_exchange"`
 }
 
 // store is everything a server remembers. Each method is one atomic step: that
@@ -55,6 +74,7 @@ type store struct {
 	codes    *bounded[*code]
 	families *bounded[*family]
 	demands  *bounded[string] // claims demanded, by user key
+	asked    *bounded[int64]  // how often, by askedKey
 	stats    Stats
 }
 
@@ -78,6 +98,7 @@ func newStore() *store {
 		codes:      newBounded[*code](maxRemembered, codeMemory),
 		families:   newBounded[*family](maxRemembered, familyLifetime),
 		demands:    newBounded[string](maxRemembered, familyLifetime),
+		asked:      newBounded[int64](maxRemembered, familyLifetime),
 	}
 }
 

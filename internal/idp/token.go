@@ -49,16 +49,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 func (s *Server) counted(next realmHandler) realmHandler {
 	return func(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e := checkForm(r)
-		s.store.count(func(st *Stats) {
-			switch r.PostForm.Get("grant_type") {
-			case "authorization_code":
-				st.TokenRequests.AuthorizationCode++
-			case "refresh_token":
-				st.TokenRequests.RefreshToken++
-			case "client_credentials":
-				st.TokenRequests.ClientCredentials++
-			}
-		})
+		s.store.countRequest(r.PostForm)
 		if e != nil {
 			writeError(w, r, e)
 			return

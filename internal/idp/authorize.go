@@ -31,7 +31,7 @@ func (s *Server) authorizeForm(w http.ResponseWriter, r *http.Request, rm *realm
 	}
 	hint, err := parseUser(req.loginHint)
 	if s.opts.AutoLogin && err == nil {
-		s.signIn(w, req, rm, hint)
+		s.signIn(w, r, req, rm, hint)
 		return
 	}
 	s.pages.login(w, http.StatusOK, loginPage{Client: req.client.ID, Username: hint.name})
@@ -55,13 +55,16 @@ func (s *Server) authorizeSubmit(w http.ResponseWriter, r *http.Request, rm *rea
 		})
 		return
 	}
-	s.signIn(w, req, rm, u)
+	s.signIn(w, r, req, rm, u)
 }
 
-func (s *Server) signIn(w http.ResponseWriter, req *authorizeRequest, rm *realm, u user) {
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, req *authorizeRequest, rm *realm, u user) {
 	value := s.store.issueCode(&code{
 		issuer: rm.issuer, redirectURI: req.redirectURI, challenge: req.challenge,
-		session: session{clientID: req.client.ID, user: u, scopes: req.scopes, resource: req.resource, nonce: req.nonce},
+		session: session{
+			clientID: req.client.ID, user: u, scopes: req.scopes, resource: req.resource, nonce: req.nonce,
+			sid: s.startLogin(w, r, u),
+		},
 	}, req.claims)
 	// RFC 9207 §2: iss tells the client which server the answer is from.
 	redirectTo(w, req.redirectURI, url.Values{"code": {value}, "state": {req.state}, "iss": {rm.issuer}})
@@ -161,8 +164,8 @@ func checkFlow(q url.Values) *oauthError {
 	return nil
 }
 
-// checkPrompt answers prompt=none. There are no login sessions, so nobody is
-// ever signed in already. Other values ask for no more than what happens anyway.
+// checkPrompt answers prompt=none. A browser's session signs nobody in, so nobody
+// is ever signed in already. Other values ask for no more than what happens anyway.
 func checkPrompt(prompt string) *oauthError {
 	values := strings.Fields(prompt)
 	switch {

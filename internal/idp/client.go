@@ -25,6 +25,15 @@ type Client struct {
 	// With none, signing out always ends on a page of this server.
 	PostLogoutRedirectURIs []string
 
+	// BackChannelLogoutURI gets a logout token (OpenID Connect Back-Channel
+	// Logout 1.0) when a session ends in which the client got an ID token. It is
+	// https, or http on a loopback host. None by default.
+	BackChannelLogoutURI string
+
+	// BackChannelLogoutSessionRequired makes every logout token have a sid. The
+	// others lack it after [Server.RevokeUser], which is about all sessions.
+	BackChannelLogoutSessionRequired bool
+
 	// Audiences are the names of the API that this client is, such as
 	// api://name. The client may exchange users' access tokens for these
 	// audiences, and for its own ID, on behalf of the user. Each belongs to one
@@ -60,6 +69,11 @@ func index(clients []Client) (map[string]*Client, error) {
 		c.PostLogoutRedirectURIs = append([]string(nil), c.PostLogoutRedirectURIs...)
 		for _, uri := range append(c.RedirectURIs[:len(c.RedirectURIs):len(c.RedirectURIs)], c.PostLogoutRedirectURIs...) {
 			if err := validRedirectURI(uri); err != nil {
+				return nil, fmt.Errorf("idp: client %q: %w", c.ID, err)
+			}
+		}
+		if c.BackChannelLogoutURI != "" {
+			if err := validLogoutURI(c.BackChannelLogoutURI); err != nil {
 				return nil, fmt.Errorf("idp: client %q: %w", c.ID, err)
 			}
 		}

@@ -22,6 +22,10 @@ func (s *Server) controlRoutes(mux *http.ServeMux) {
 		_, err := s.RevokeUser(q.Get("user"))
 		return err
 	}))
+	handle("POST /control/logout", control([]string{"user"}, func(q url.Values) error {
+		_, err := s.EndSessions(q.Get("user"))
+		return err
+	}))
 	handle("POST /control/interaction", control([]string{"user", "claims"}, func(q url.Values) error {
 		return s.RequireInteraction(q.Get("user"), q.Get("claims"))
 	}))

@@ -56,7 +56,8 @@ func (s *Server) inTenant(rm *realm, next realmHandler) http.Handler {
 }
 
 // metadata is the discovery document: OpenID Connect Discovery 1.0 §3, RFC 8414
-// §2, RFC 9207 §3 and OpenID Connect RP-Initiated Logout 1.0 §2.1.
+// §2, RFC 9207 §3, OpenID Connect RP-Initiated Logout 1.0 §2.1 and OpenID Connect
+// Back-Channel Logout 1.0 §2.1.
 type metadata struct {
 	Issuer                string   `json:"issuer"`
 	Authorization         string   `json:"authorization_endpoint"`
@@ -79,6 +80,8 @@ type metadata struct {
 	RequestParameter      bool     `json:"request_parameter_supported"`
 	RequestURIParameter   bool     `json:"request_uri_parameter_supported"` // true if absent
 	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+	BackChannel           bool     `json:"backchannel_logout_supported"`
+	BackChannelSession    bool     `json:"backchannel_logout_session_supported"`
 }
 
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
@@ -101,6 +104,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		},
 		ClaimsParameter: true,
 		IssParameter:    true,
+		BackChannel:     true, BackChannelSession: true,
 	})
 }
 

@@ -36,6 +36,8 @@ func TestDiscovery(t *testing.T) {
 			},
 			"authorization_response_iss_parameter_supported": true,
 			"request_uri_parameter_supported":                false,
+			"backchannel_logout_supported":                   true,
+			"backchannel_logout_session_supported":           true,
 		}
 		for name, v := range want {
 			if diff := cmp.Diff(v, doc[name]); diff != "" {

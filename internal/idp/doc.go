@@ -51,6 +51,17 @@
 // The same is done by a token exchange (RFC 8693) with subject_token, which is an
 // access token, and one audience or resource. It brings an access token only.
 //
+// # Signing out
+//
+// All sign-ins of one user in one browser belong to one session, which a cookie
+// names, and whose ID tokens have the same sid. The session signs nobody in. It
+// ends at the logout endpoint (OpenID Connect RP-Initiated Logout 1.0), through
+// [Server.EndSessions] or [Server.RevokeUser], or 24 hours after its last use.
+// But for the last, each of its clients with a [Client.BackChannelLogoutURI] then
+// gets a logout token (OpenID Connect Back-Channel Logout 1.0) before the answer
+// is sent: at most 8 clients at once, 3 seconds for each and 5 for all, without a
+// second attempt. [Stats] counts what became of them.
+//
 // # Protected API
 //
 // GET /api/me says whom an access token for [DefaultAudience] belongs to, and
@@ -60,11 +71,12 @@
 // # Control
 //
 // Tests in the same process call [Server.Stats], [Server.Fault],
-// [Server.RevokeUser] and [Server.RequireInteraction]. Other processes on the
+// [Server.RevokeUser], [Server.EndSessions] and [Server.RequireInteraction]. Other processes on the
 // same machine use the same through HTTP:
 //
 //   - GET /control/stats answers [Stats] as JSON.
 //   - POST /control/revoke?user=U revokes every family of a user.
+//   - POST /control/logout?user=U ends the sessions of a user's browsers.
 //   - POST /control/interaction?user=U&claims=JSON demands interaction.
 //   - POST /control/fault?endpoint=E&kind=K&status=N&times=N&delay=D sets a
 //     [Fault]; times defaults to 1, and times=0 clears the endpoint's fault.

@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,6 +45,10 @@ type Options struct {
 	// at once, for clients that have no browser. A request without a usable
 	// login_hint gets the login form all the same. Off by default.
 	AutoLogin bool
+
+	// BackChannelRootCAs are the authorities that are trusted when logout tokens
+	// are sent to clients on https. Defaults to those of the machine.
+	BackChannelRootCAs *x509.CertPool
 
 	// Clients are the registered clients. Defaults to one client with
 	// [DefaultClientID], [DefaultClientSecret], the redirect URI

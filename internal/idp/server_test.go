@@ -73,6 +73,11 @@ func TestOptionsAreValidated(t *testing.T) {
 		"no host":             redirect("http:///callback"),
 		"script":              redirect("javascript:alert(1)"),
 		"bad logout redirect": client(func(c *idp.Client) { c.PostLogoutRedirectURIs = []string{"x"} }),
+		"logout over http":    client(func(c *idp.Client) { c.BackChannelLogoutURI = "http://app.test/logout" }),
+		"relative logout":     client(func(c *idp.Client) { c.BackChannelLogoutURI = "/logout" }),
+		"logout fragment":     client(func(c *idp.Client) { c.BackChannelLogoutURI = "https://app.test/#x" }),
+		"logout scheme":       client(func(c *idp.Client) { c.BackChannelLogoutURI = "ftp://app.test/" }),
+		"logout user":         client(func(c *idp.Client) { c.BackChannelLogoutURI = "https://a@app.test/" }),
 		"empty audience":      client(func(c *idp.Client) { c.Audiences = []string{""} }),
 		"audience of control": client(func(c *idp.Client) { c.Audiences = []string{"api://a\n"} }),
 		"audience claimed twice": {Clients: []idp.Client{

@@ -49,6 +49,12 @@ type Stats struct {
 	// for unknown tokens included.
 	Revocations int64 `json:"revocations"`
 
+	// BackChannelLogouts counts logout tokens that clients accepted, and
+	// BackChannelLogoutsFailed those that they refused, answered too late or did
+	// not answer.
+	BackChannelLogouts       int64 `json:"back_channel_logouts"`
+	BackChannelLogoutsFailed int64 `json:"back_channel_logouts_failed"`
+
 	// SignIns counts codes issued by the authorization endpoint.
 	SignIns int64 `json:"sign_ins"`
 
@@ -75,6 +81,8 @@ type store struct {
 	families *bounded[*family]
 	demands  *bounded[string] // claims demanded, by user key
 	asked    *bounded[int64]  // how often, by askedKey
+	logins   *bounded[*login] // by sid
+	browsers *bounded[string] // sid, by cookie
 	stats    Stats
 }
 
@@ -99,6 +107,8 @@ func newStore() *store {
 		families:   newBounded[*family](maxRemembered, familyLifetime),
 		demands:    newBounded[string](maxRemembered, familyLifetime),
 		asked:      newBounded[int64](maxRemembered, familyLifetime),
+		logins:     newBounded[*login](maxRemembered, familyLifetime),
+		browsers:   newBounded[string](maxRemembered, familyLifetime),
 	}
 }
 

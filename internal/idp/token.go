@@ -41,6 +41,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
+	if g.session != nil {
+		s.store.useLogin(g.session.sid, party{issuer: rm.issuer, clientID: client.ID}, response.IDToken != "")
+	}
 	writeJSON(w, http.StatusOK, response)
 }
 

@@ -1,6 +1,8 @@
 package idp
 
 import (
+	"crypto"
+	"crypto/x509"
 	"fmt"
 	"net/url"
 	"slices"
@@ -8,14 +10,25 @@ import (
 )
 
 // Client is a registered confidential client. It authenticates with
-// client_secret_basic or client_secret_post.
+// client_secret_basic or client_secret_post if it has a Secret, and with
+// private_key_jwt if it has a Key or a Certificate. It needs one of the three.
 //
 // A redirect URI is compared as a string. Only its port is free if it is an
 // http URI of a loopback host, that is 127.0.0.1, [::1] or localhost (RFC 8252
 // §7.3). The hosts are not interchangeable: register each one that is used.
 type Client struct {
 	ID     string // required
-	Secret string // required
+	Secret string
+
+	// Key verifies client assertions (RFC 7523) of the client: an *rsa.PublicKey
+	// of at least 2048 bits for RS256 and PS256, or an *ecdsa.PublicKey on P-256
+	// for ES256.
+	Key crypto.PublicKey
+
+	// Certificate verifies client assertions whose header has the certificate's
+	// x5t#S256 or x5t, as Entra ID has them. Its key is of the same kinds. It need
+	// not be signed by anybody, but it has to be in its period of validity.
+	Certificate *x509.Certificate
 
 	// RedirectURIs are where the authorization endpoint may send its answer.
 	// At least one is required, unless the client is an API that has Audiences.
@@ -57,8 +70,10 @@ func index(clients []Client) (map[string]*Client, error) {
 	byID := make(map[string]*Client, len(clients))
 	for i, c := range clients {
 		switch {
-		case c.ID == "" || c.Secret == "":
-			return nil, fmt.Errorf("idp: client %d: ID and Secret are required", i)
+		case c.ID == "":
+			return nil, fmt.Errorf("idp: client %d: ID is required", i)
+		case c.Secret == "" && c.Key == nil && c.Certificate == nil:
+			return nil, fmt.Errorf("idp: client %q: Secret, Key or Certificate is required", c.ID)
 		case byID[c.ID] != nil:
 			return nil, fmt.Errorf("idp: client %q is registered twice", c.ID)
 		case len(c.RedirectURIs) == 0 && len(c.Audiences) == 0:
@@ -76,6 +91,9 @@ func index(clients []Client) (map[string]*Client, error) {
 			if err := validLogoutURI(c.BackChannelLogoutURI); err != nil {
 				return nil, fmt.Errorf("idp: client %q: %w", c.ID, err)
 			}
+		}
+		if err := c.validKeys(); err != nil {
+			return nil, fmt.Errorf("idp: client %q: %w", c.ID, err)
 		}
 		byID[c.ID] = &c
 	}
@@ -99,6 +117,18 @@ func validAudiences(byID map[string]*Client) error {
 			}
 			owner[audience] = id
 		}
+	}
+	return nil
+}
+
+func (c *Client) validKeys() error {
+	if c.Key != nil {
+		if err := validKey(c.Key); err != nil {
+			return err
+		}
+	}
+	if c.Certificate != nil {
+		return validKey(c.Certificate.PublicKey)
 	}
 	return nil
 }

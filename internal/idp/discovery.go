@@ -59,33 +59,35 @@ func (s *Server) inTenant(rm *realm, next realmHandler) http.Handler {
 // §2, RFC 9207 §3, OpenID Connect RP-Initiated Logout 1.0 §2.1 and OpenID Connect
 // Back-Channel Logout 1.0 §2.1.
 type metadata struct {
-	Issuer                string   `json:"issuer"`
-	Authorization         string   `json:"authorization_endpoint"`
-	Token                 string   `json:"token_endpoint"`
-	Keys                  string   `json:"jwks_uri"`
-	Userinfo              string   `json:"userinfo_endpoint"`
-	Revocation            string   `json:"revocation_endpoint"`
-	EndSession            string   `json:"end_session_endpoint"`
-	ResponseTypes         []string `json:"response_types_supported"`
-	ResponseModes         []string `json:"response_modes_supported"`
-	GrantTypes            []string `json:"grant_types_supported"`
-	Scopes                []string `json:"scopes_supported"`
-	SubjectTypes          []string `json:"subject_types_supported"`
-	IDTokenAlgorithms     []string `json:"id_token_signing_alg_values_supported"`
-	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
-	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
-	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
-	Claims                []string `json:"claims_supported"`
-	ClaimsParameter       bool     `json:"claims_parameter_supported"`
-	RequestParameter      bool     `json:"request_parameter_supported"`
-	RequestURIParameter   bool     `json:"request_uri_parameter_supported"` // true if absent
-	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
-	BackChannel           bool     `json:"backchannel_logout_supported"`
-	BackChannelSession    bool     `json:"backchannel_logout_session_supported"`
+	Issuer                   string                    `json:"issuer"`
+	Authorization            string                    `json:"authorization_endpoint"`
+	Token                    string                    `json:"token_endpoint"`
+	Keys                     string                    `json:"jwks_uri"`
+	Userinfo                 string                    `json:"userinfo_endpoint"`
+	Revocation               string                    `json:"revocation_endpoint"`
+	EndSession               string                    `json:"end_session_endpoint"`
+	ResponseTypes            []string                  `json:"response_types_supported"`
+	ResponseModes            []string                  `json:"response_modes_supported"`
+	GrantTypes               []string                  `json:"grant_types_supported"`
+	Scopes                   []string                  `json:"scopes_supported"`
+	SubjectTypes             []string                  `json:"subject_types_supported"`
+	IDTokenAlgorithms        []string                  `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods         []string                  `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuthMethods    []string                  `json:"revocation_endpoint_auth_methods_supported"`
+	TokenAuthAlgorithms      []jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgorithms []jose.SignatureAlgorithm `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	ChallengeMethods         []string                  `json:"code_challenge_methods_supported"`
+	Claims                   []string                  `json:"claims_supported"`
+	ClaimsParameter          bool                      `json:"claims_parameter_supported"`
+	RequestParameter         bool                      `json:"request_parameter_supported"`
+	RequestURIParameter      bool                      `json:"request_uri_parameter_supported"` // true if absent
+	IssParameter             bool                      `json:"authorization_response_iss_parameter_supported"`
+	BackChannel              bool                      `json:"backchannel_logout_supported"`
+	BackChannelSession       bool                      `json:"backchannel_logout_session_supported"`
 }
 
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
-	secrets := []string{"client_secret_basic", "client_secret_post"}
+	methods := []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}
 	writeJSON(w, http.StatusOK, metadata{
 		Issuer:        rm.issuer,
 		Authorization: rm.url("authorize"), Token: rm.url("token"), Keys: rm.keysURL,
@@ -96,7 +98,8 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		Scopes:            []string{"openid", "profile", "offline_access"},
 		SubjectTypes:      []string{"pairwise"},
 		IDTokenAlgorithms: []string{string(jose.RS256)},
-		TokenAuthMethods:  secrets, RevocationAuthMethods: secrets,
+		TokenAuthMethods:  methods, RevocationAuthMethods: methods,
+		TokenAuthAlgorithms: assertionAlgorithms, RevocationAuthAlgorithms: assertionAlgorithms,
 		ChallengeMethods: []string{"S256"},
 		Claims: []string{
 			"iss", "aud", "sub", "oid", "tid", "preferred_username", "name",

@@ -34,10 +34,14 @@ func TestDiscovery(t *testing.T) {
 				"authorization_code", "refresh_token", "client_credentials",
 				"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
 			},
-			"authorization_response_iss_parameter_supported": true,
-			"request_uri_parameter_supported":                false,
-			"backchannel_logout_supported":                   true,
-			"backchannel_logout_session_supported":           true,
+			"authorization_response_iss_parameter_supported":        true,
+			"token_endpoint_auth_methods_supported":                 []any{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+			"token_endpoint_auth_signing_alg_values_supported":      []any{"RS256", "PS256", "ES256"},
+			"revocation_endpoint_auth_methods_supported":            []any{"client_secret_basic", "client_secret_post", "private_key_jwt"},
+			"revocation_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256"},
+			"request_uri_parameter_supported":                       false,
+			"backchannel_logout_supported":                          true,
+			"backchannel_logout_session_supported":                  true,
 		}
 		for name, v := range want {
 			if diff := cmp.Diff(v, doc[name]); diff != "" {

@@ -28,6 +28,13 @@
 // Both serve .well-known/openid-configuration below their issuer URL (OpenID
 // Connect Discovery 1.0 §4). A code must be redeemed at the issuer that gave it.
 //
+// # Clients
+//
+// A [Client] authenticates with its secret, or with a JWT that it signed with its
+// key (RFC 7523): iss and sub are its ID, aud is the token endpoint or the issuer
+// that it asks and nothing else, exp is at most 10 minutes ahead, and no jti comes
+// twice.
+//
 // # Users and scopes
 //
 // A user is a name of 1 to 64 printable characters. Case does not matter, and

@@ -5,12 +5,12 @@ import "net/http"
 // revoke is the revocation endpoint (RFC 7009 §2). Revoking any token of a
 // family ends the family. Tokens of applications have none; they stay good
 // until they expire, as those of Entra ID do.
-func (s *Server) revoke(w http.ResponseWriter, r *http.Request, _ *realm) {
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request, rm *realm) {
 	if e := checkForm(r); e != nil {
 		writeError(w, r, e)
 		return
 	}
-	client, e := s.authenticate(r)
+	client, e := s.authenticate(r, rm)
 	if e != nil {
 		writeError(w, r, e)
 		return

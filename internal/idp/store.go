@@ -83,7 +83,9 @@ type store struct {
 	asked    *bounded[int64]  // how often, by askedKey
 	logins   *bounded[*login] // by sid
 	browsers *bounded[string] // sid, by cookie
-	stats    Stats
+
+	used  *bounded[struct{}] // client assertions
+	stats Stats
 }
 
 // session is what one sign-in established. It does not change afterwards.
@@ -109,6 +111,7 @@ func newStore() *store {
 		asked:      newBounded[int64](maxRemembered, familyLifetime),
 		logins:     newBounded[*login](maxRemembered, familyLifetime),
 		browsers:   newBounded[string](maxRemembered, familyLifetime),
+		used:       newBounded[struct{}](maxRemembered, maxAssertionLifetime+time.Second),
 	}
 }
 

@@ -1,0 +1,58 @@
+package idp
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/url"
+)
+
+// authenticate accepts client_secret_basic, client_secret_post or
+// private_key_jwt, and only one of them in a request (RFC 6749 §2.3).
+func (s *Server) authenticate(r *http.Request, rm *realm) (*Client, *oauthError) {
+	form := r.PostForm
+	header := r.Header.Get("Authorization")
+	asserted := form.Has("client_assertion") || form.Has("client_assertion_type")
+	if (header != "" && form.Get("client_secret") != "") || (asserted && (header != "" || form.Get("client_secret") != "")) {
+		return nil, badRequest("invalid_request", "the client authenticates in two ways at once")
+	}
+	switch {
+	case asserted:
+		return s.checkClientAssertion(form, rm)
+	case header == "":
+		return s.checkSecret(form.Get("client_id"), form.Get("client_secret"), "")
+	}
+	const challenge = `Basic realm="token", charset="UTF-8"`
+	id, secret, ok := r.BasicAuth()
+	if !ok {
+		return nil, invalidClient(challenge)
+	}
+	// RFC 6749 §2.3.1: both parts are form-encoded before they are joined.
+	id, err1 := url.QueryUnescape(id)
+	secret, err2 := url.QueryUnescape(secret)
+	if err1 != nil || err2 != nil || (form.Get("client_id") != "" && form.Get("client_id") != id) {
+		return nil, invalidClient(challenge)
+	}
+	return s.checkSecret(id, secret, challenge)
+}
+
+// checkSecret compares hashes, so that the time it takes depends on the length
+// of neither secret, and does so for unknown clients too.
+func (s *Server) checkSecret(id, secret, challenge string) (*Client, *oauthError) {
+	client, ok := s.clients[id]
+	if !ok {
+		client = &Client{}
+	}
+	want, got := sha256.Sum256([]byte(client.Secret)), sha256.Sum256([]byte(secret))
+	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !ok || client.Secret == "" {
+		return nil, invalidClient(challenge)
+	}
+	return client, nil
+}
+
+func invalidClient(challenge string) *oauthError {
+	return &oauthError{
+		status: http.StatusUnauthorized, code: "invalid_client", aadsts: 7000215,
+		description: "the client is unknown or its secret is wrong", challenge: challenge,
+	}
+}

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Client is a registered confidential client. It authenticates with
-// client_secret_basic or client_secret_post if it has a Secret, and with
-// private_key_jwt if it has a Key or a Certificate. It needs one of the three.
+// Client is a registered client. It authenticates with client_secret_basic or
+// client_secret_post if it has a Secret, and with private_key_jwt if it has a Key
+// or a Certificate. It needs one of the three, or it is Public.
 //
 // A redirect URI is compared as a string. Only its port is free if it is an
 // http URI of a loopback host, that is 127.0.0.1, [::1] or localhost (RFC 8252
@@ -30,8 +30,13 @@ type Client struct {
 	// not be signed by anybody, but it has to be in its period of validity.
 	Certificate *x509.Certificate
 
-	// RedirectURIs are where the authorization endpoint may send its answer.
-	// At least one is required, unless the client is an API that has Audiences.
+	// Public makes it a client that cannot keep a secret, such as one on a user's
+	// device. It says who it is by client_id alone, and so may redeem codes and
+	// device codes, refresh and revoke, but not act for itself or as an API.
+	Public bool
+
+	// RedirectURIs are where the authorization endpoint may send its answer. At
+	// least one is required, unless the client is Public or has Audiences.
 	RedirectURIs []string
 
 	// PostLogoutRedirectURIs are where the logout endpoint may send the browser.
@@ -72,11 +77,13 @@ func index(clients []Client) (map[string]*Client, error) {
 		switch {
 		case c.ID == "":
 			return nil, fmt.Errorf("idp: client %d: ID is required", i)
-		case c.Secret == "" && c.Key == nil && c.Certificate == nil:
+		case c.Public && (c.confidential() || len(c.Audiences) > 0):
+			return nil, fmt.Errorf("idp: client %q: a Public client has no Secret, Key, Certificate or Audiences", c.ID)
+		case !c.Public && !c.confidential():
 			return nil, fmt.Errorf("idp: client %q: Secret, Key or Certificate is required", c.ID)
 		case byID[c.ID] != nil:
 			return nil, fmt.Errorf("idp: client %q is registered twice", c.ID)
-		case len(c.RedirectURIs) == 0 && len(c.Audiences) == 0:
+		case len(c.RedirectURIs) == 0 && len(c.Audiences) == 0 && !c.Public:
 			return nil, fmt.Errorf("idp: client %q: at least one redirect URI is required", c.ID)
 		}
 		c.Audiences = append([]string(nil), c.Audiences...)
@@ -120,6 +127,9 @@ func validAudiences(byID map[string]*Client) error {
 	}
 	return nil
 }
+
+// confidential reports whether a client can prove who it is.
+func (c *Client) confidential() bool { return c.Secret != "" || c.Key != nil || c.Certificate != nil }
 
 func (c *Client) validKeys() error {
 	if c.Key != nil {

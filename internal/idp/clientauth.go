@@ -8,7 +8,8 @@ import (
 )
 
 // authenticate accepts client_secret_basic, client_secret_post or
-// private_key_jwt, and only one of them in a request (RFC 6749 §2.3).
+// private_key_jwt, and only one of them in a request (RFC 6749 §2.3). Public
+// clients name themselves by client_id and show nothing.
 func (s *Server) authenticate(r *http.Request, rm *realm) (*Client, *oauthError) {
 	form := r.PostForm
 	header := r.Header.Get("Authorization")
@@ -19,6 +20,8 @@ func (s *Server) authenticate(r *http.Request, rm *realm) (*Client, *oauthError)
 	switch {
 	case asserted:
 		return s.checkClientAssertion(form, rm)
+	case header == "" && form.Get("client_secret") == "" && s.isPublic(form.Get("client_id")):
+		return s.clients[form.Get("client_id")], nil
 	case header == "":
 		return s.checkSecret(form.Get("client_id"), form.Get("client_secret"), "")
 	}
@@ -48,6 +51,22 @@ func (s *Server) checkSecret(id, secret, challenge string) (*Client, *oauthError
 		return nil, invalidClient(challenge)
 	}
 	return client, nil
+}
+
+func (s *Server) isPublic(id string) bool {
+	client, ok := s.clients[id]
+	return ok && client.Public
+}
+
+// needsSecret refuses a public client a grant in which the client itself is what
+// the server trusts.
+func (g *grant) needsSecret() *oauthError {
+	if !g.client.Public {
+		return nil
+	}
+	e := invalidClient("")
+	e.aadsts, e.description = 7000218, "this grant is for clients that authenticate"
+	return e
 }
 
 func invalidClient(challenge string) *oauthError {

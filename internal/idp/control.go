@@ -26,6 +26,12 @@ func (s *Server) controlRoutes(mux *http.ServeMux) {
 		_, err := s.EndSessions(q.Get("user"))
 		return err
 	}))
+	handle("POST /control/device/approve", control([]string{"user_code", "user"}, func(q url.Values) error {
+		return s.ApproveDevice(q.Get("user_code"), q.Get("user"))
+	}))
+	handle("POST /control/device/deny", control([]string{"user_code"}, func(q url.Values) error {
+		return s.DenyDevice(q.Get("user_code"))
+	}))
 	handle("POST /control/interaction", control([]string{"user", "claims"}, func(q url.Values) error {
 		return s.RequireInteraction(q.Get("user"), q.Get("claims"))
 	}))

@@ -17,16 +17,17 @@ type realm struct {
 	discoveryPath string // a pattern
 	keysPath      string // a pattern
 	keysURL       string
+	device        string // name of the device authorization endpoint
 }
 
 func newRealms(url, tenant string) (plain, entra *realm) {
 	plain = &realm{
-		issuer: url, base: url,
+		issuer: url, base: url, device: "device_authorization",
 		discoveryPath: "/.well-known/openid-configuration", keysPath: "/keys", keysURL: url + "/keys",
 	}
 	root := url + "/" + tenant
 	entra = &realm{
-		issuer: root + "/v2.0", entra: true, tenant: tenant,
+		issuer: root + "/v2.0", entra: true, tenant: tenant, device: "devicecode",
 		base: root + "/oauth2/v2.0", pattern: "/{tenant}/oauth2/v2.0",
 		discoveryPath: "/{tenant}/v2.0/.well-known/openid-configuration",
 		keysPath:      "/{tenant}/discovery/v2.0/keys", keysURL: root + "/discovery/v2.0/keys",
@@ -56,7 +57,7 @@ func (s *Server) inTenant(rm *realm, next realmHandler) http.Handler {
 }
 
 // metadata is the discovery document: OpenID Connect Discovery 1.0 §3, RFC 8414
-// §2, RFC 9207 §3, OpenID Connect RP-Initiated Logout 1.0 §2.1 and OpenID Connect
+// §2, RFC 8628 §4, RFC 9207 §3, OpenID Connect RP-Initiated Logout 1.0 §2.1 and OpenID Connect
 // Back-Channel Logout 1.0 §2.1.
 type metadata struct {
 	Issuer                   string                    `json:"issuer"`
@@ -64,6 +65,7 @@ type metadata struct {
 	Token                    string                    `json:"token_endpoint"`
 	Keys                     string                    `json:"jwks_uri"`
 	Userinfo                 string                    `json:"userinfo_endpoint"`
+	Device                   string                    `json:"device_authorization_endpoint"`
 	Revocation               string                    `json:"revocation_endpoint"`
 	EndSession               string                    `json:"end_session_endpoint"`
 	ResponseTypes            []string                  `json:"response_types_supported"`
@@ -87,14 +89,14 @@ type metadata struct {
 }
 
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
-	methods := []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}
+	methods := []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"}
 	writeJSON(w, http.StatusOK, metadata{
 		Issuer:        rm.issuer,
 		Authorization: rm.url("authorize"), Token: rm.url("token"), Keys: rm.keysURL,
-		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"),
+		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"), Device: rm.url(rm.device),
 		ResponseTypes:     []string{"code"},
 		ResponseModes:     []string{"query"},
-		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange},
+		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange, grantDeviceCode},
 		Scopes:            []string{"openid", "profile", "offline_access"},
 		SubjectTypes:      []string{"pairwise"},
 		IDTokenAlgorithms: []string{string(jose.RS256)},

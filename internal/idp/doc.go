@@ -33,7 +33,14 @@
 // A [Client] authenticates with its secret, or with a JWT that it signed with its
 // key (RFC 7523): iss and sub are its ID, aud is the token endpoint or the issuer
 // that it asks and nothing else, exp is at most 10 minutes ahead, and no jti comes
-// twice.
+// twice. A public client only says who it is.
+//
+// A device without a browser uses the device authorization endpoint (RFC 8628),
+// /device_authorization and /{tenant}/oauth2/v2.0/devicecode. The person enters
+// the code at /device; a test calls [Server.ApproveDevice] or [Server.DenyDevice].
+// On the tenant's issuer, as with Entra ID, the grant type may be device_code, a
+// refusal is authorization_declined instead of access_denied, and an unknown code
+// bad_verification_code instead of invalid_grant.
 //
 // # Users and scopes
 //
@@ -84,6 +91,8 @@
 //   - GET /control/stats answers [Stats] as JSON.
 //   - POST /control/revoke?user=U revokes every family of a user.
 //   - POST /control/logout?user=U ends the sessions of a user's browsers.
+//   - POST /control/device/approve?user_code=C&user=U and
+//     POST /control/device/deny?user_code=C answer a device.
 //   - POST /control/interaction?user=U&claims=JSON demands interaction.
 //   - POST /control/fault?endpoint=E&kind=K&status=N&times=N&delay=D sets a
 //     [Fault]; times defaults to 1, and times=0 clears the endpoint's fault.
@@ -94,8 +103,9 @@
 //
 // # Limits
 //
-// Codes live for 60 seconds and families for 24 hours after their last use. At
-// most 50 000 of each are kept, the least recently used going first; tokens of
-// a family that is gone are refused like revoked ones. Request bodies are
-// limited to 64 KiB, except that of /api/echo.
+// Codes live for 60 seconds, device codes for 15 minutes unless the options say
+// otherwise, and families for 24 hours after their last use. At most 50 000 of
+// each are kept, the least recently used going first; tokens of a family that is
+// gone are refused like revoked ones. Request bodies are limited to 64 KiB, except
+// that of /api/echo.
 package idp

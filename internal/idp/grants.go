@@ -78,6 +78,9 @@ func (s *Server) refresh(g *grant) *oauthError {
 
 // clientCredentials is the client credentials grant (RFC 6749 §4.4).
 func (s *Server) clientCredentials(g *grant) *oauthError {
+	if e := g.needsSecret(); e != nil {
+		return e
+	}
 	if e := g.parse(); e != nil {
 		return e
 	}

@@ -11,6 +11,9 @@ const grantOnBehalfOf = "urn:ietf:params:oauth:grant-type:jwt-bearer" // RFC 752
 // as the assertion and the parameter requested_token_use. A refresh token comes
 // with it if offline_access was asked for.
 func (s *Server) onBehalfOf(g *grant) *oauthError {
+	if e := g.needsSecret(); e != nil {
+		return e
+	}
 	if e := g.parse(); e != nil {
 		return e
 	}

@@ -28,6 +28,11 @@ const (
 	defaultTokenLifetime = 10 * time.Minute
 	minTokenLifetime     = time.Second // JWT times are whole seconds here
 	maxTokenLifetime     = familyLifetime
+
+	defaultDeviceLifetime = 15 * time.Minute // that of Entra ID
+	maxDeviceLifetime     = time.Hour
+	defaultDeviceInterval = 5 * time.Second // RFC 8628 §3.2
+	maxDeviceInterval     = time.Minute
 )
 
 // Options configure a server. The zero value of each field is its default.
@@ -40,6 +45,14 @@ type Options struct {
 	// second to 24 hours. Defaults to 10 minutes. MSAL treats an access token
 	// with less than 5 minutes to live as expired.
 	TokenLifetime time.Duration
+
+	// DeviceLifetime is how long a device code is valid, from one second to one
+	// hour. Defaults to 15 minutes.
+	DeviceLifetime time.Duration
+
+	// DeviceInterval is how long a device has to wait before it asks again, in
+	// whole seconds from one second to one minute. Defaults to 5 seconds.
+	DeviceInterval time.Duration
 
 	// AutoLogin makes the authorization endpoint sign the user of login_hint in
 	// at once, for clients that have no browser. A request without a usable
@@ -70,6 +83,12 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = defaultTokenLifetime
 	}
+	if c.DeviceLifetime == 0 {
+		c.DeviceLifetime = defaultDeviceLifetime
+	}
+	if c.DeviceInterval == 0 {
+		c.DeviceInterval = defaultDeviceInterval
+	}
 	if len(c.Clients) == 0 {
 		c.Clients = []Client{defaultClient()}
 	}
@@ -78,6 +97,12 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.TokenLifetime < minTokenLifetime || c.TokenLifetime > maxTokenLifetime {
 		return Options{}, fmt.Errorf("idp: TokenLifetime must be between %s and %s", minTokenLifetime, maxTokenLifetime)
+	}
+	if c.DeviceLifetime < time.Second || c.DeviceLifetime > maxDeviceLifetime {
+		return Options{}, fmt.Errorf("idp: DeviceLifetime must be between %s and %s", time.Second, maxDeviceLifetime)
+	}
+	if c.DeviceInterval < time.Second || c.DeviceInterval > maxDeviceInterval || c.DeviceInterval%time.Second != 0 {
+		return Options{}, fmt.Errorf("idp: DeviceInterval must be whole seconds between %s and %s", time.Second, maxDeviceInterval)
 	}
 	return c, nil
 }

@@ -55,7 +55,8 @@ type Stats struct {
 	BackChannelLogouts       int64 `json:"back_channel_logouts"`
 	BackChannelLogoutsFailed int64 `json:"back_channel_logouts_failed"`
 
-	// SignIns counts codes issued by the authorization endpoint.
+	// SignIns counts codes issued by the authorization endpoint, and devices that
+	// users signed in on.
 	SignIns int64 `json:"sign_ins"`
 
 	// APIRequests counts requests to the protected API, whatever the answer.
@@ -69,6 +70,7 @@ type TokenRequests struct {
 	ClientCredentials int64 `json:"client_credentials"`
 	OnBehalfOf        int64 `json:"on_behalf_of"`
 	TokenExchange     int64 `json:"token_exchange"`
+	DeviceCode        int64 `json:"device_code"` // every time that a device asks
 }
 
 // store is everything a server remembers. Each method is one atomic step: that
@@ -84,8 +86,10 @@ type store struct {
 	logins   *bounded[*login] // by sid
 	browsers *bounded[string] // sid, by cookie
 
-	used  *bounded[struct{}] // client assertions
-	stats Stats
+	used      *bounded[struct{}] // client assertions
+	devices   *bounded[*device]  // by device code
+	userCodes *bounded[*device]  // by bareUserCode
+	stats     Stats
 }
 
 // session is what one sign-in established. It does not change afterwards.
@@ -111,6 +115,8 @@ func newStore() *store {
 		asked:      newBounded[int64](maxRemembered, familyLifetime),
 		logins:     newBounded[*login](maxRemembered, familyLifetime),
 		browsers:   newBounded[string](maxRemembered, familyLifetime),
+		devices:    newBounded[*device](maxRemembered, deviceMemory),
+		userCodes:  newBounded[*device](maxRemembered, deviceMemory),
 		used:       newBounded[struct{}](maxRemembered, maxAssertionLifetime+time.Second),
 	}
 }

@@ -21,6 +21,8 @@ func (st *store) countRequest(form url.Values) {
 		n.RefreshToken++
 	case "client_credentials":
 		n.ClientCredentials++
+	case grantDeviceCode, grantDeviceCodeEntra:
+		n.DeviceCode++
 	case grantOnBehalfOf:
 		n.OnBehalfOf++
 		st.askLocked(form, "assertion", &st.stats.OnBehalfOfDistinct, &st.stats.OnBehalfOfMost)

@@ -13,7 +13,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		return
 	}
 	g := &grant{realm: rm, client: client, form: r.PostForm, fault: faultKind(r.Context())}
-	switch r.PostForm.Get("grant_type") {
+	switch grantType(r.PostForm.Get("grant_type"), rm) {
 	case "authorization_code":
 		e = s.redeemCode(g)
 	case "refresh_token":
@@ -24,6 +24,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e = s.onBehalfOf(g)
 	case grantTokenExchange:
 		e = s.tokenExchange(g)
+	case grantDeviceCode:
+		e = s.deviceCode(g)
 	case "":
 		e = badRequest("invalid_request", "grant_type is missing")
 	default:
@@ -42,6 +44,14 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		s.store.useLogin(g.session.sid, party{issuer: rm.issuer, clientID: client.ID}, response.IDToken != "")
 	}
 	writeJSON(w, http.StatusOK, response)
+}
+
+// grantType is the grant type without Entra ID's other name for one.
+func grantType(name string, rm *realm) string {
+	if rm.entra && name == grantDeviceCodeEntra {
+		return grantDeviceCode
+	}
+	return name
 }
 
 // counted counts token requests before a fault or a check can answer them. A

@@ -20,6 +20,9 @@ const (
 //
 // Here a bad subject token is invalid_request and not invalid_grant (§2.2.2).
 func (s *Server) tokenExchange(g *grant) *oauthError {
+	if e := g.needsSecret(); e != nil {
+		return e
+	}
 	if e := g.parse(); e != nil {
 		return e
 	}

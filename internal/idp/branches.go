@@ -36,6 +36,9 @@ func (st *store) exchange(x exchange) (session, *oauthError) {
 	if claims, ok := st.demands.get(f.session.user.key); ok {
 		return session{}, interactionRequired(claims)
 	}
+	if e := st.checkConsentLocked(f.session.user, x.clientID, x.resource, x.scopes); e != nil {
+		return session{}, e
+	}
 	st.touchLocked(x.familyID)
 	sess := f.session
 	sess.clientID, sess.scopes, sess.resource, sess.nonce = x.clientID, x.scopes, x.resource, ""

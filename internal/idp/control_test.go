@@ -70,6 +70,8 @@ func TestControlRefusesBadValues(t *testing.T) {
 	t.Parallel()
 	s := listen(t, nil)
 	for _, path := range []string{
+		"consent", "consent?user=anna&client=coatcheck-example", "consent?user=anna&client=x&scope=y", "consent?user=&client=coatcheck-example&scope=y",
+		"consent?user=anna&client=coatcheck-example&scope=%22", "withdraw", "withdraw?user=",
 		"device/approve", "device/approve?user_code=x&user=anna", "device/approve?user_code=&user=", "device/deny?user_code=BCDF-GHJK",
 		"logout", "logout?user=", "revoke", "revoke?user=", "revoke?user=a%00b", "revoke?user=a&user=b", "revoke?name=anna", "revoke?user=%zz",
 		"interaction?user=anna", "interaction?user=anna&claims=x", "interaction?claims={}",

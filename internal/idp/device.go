@@ -110,7 +110,7 @@ func (s *Server) deviceCode(g *grant) *oauthError {
 	if offline && g.fault != kindNoRefreshToken {
 		g.refresh = s.store.refreshToken(sess.familyID, 0)
 	}
-	return nil
+	return s.store.checkConsent(g)
 }
 
 // ApproveDevice signs a user in on the device that shows a user code, as the user
@@ -182,6 +182,9 @@ func (st *store) approve(userCode string, u user, sid string) error {
 	d.session.user, d.session.sid, d.session.authTime = u, sid, time.Now()
 	d.session.familyID = marker + rand.Text()
 	st.stats.SignIns++
+	if st.askConsent { // the page lists them
+		st.consentLocked(u, d.session.clientID, permissions(d.session.resource, d.session.scopes))
+	}
 	if d.claims {
 		st.demands.remove(u.key)
 	}

@@ -10,6 +10,16 @@ type devicePage struct {
 	Client   string // who asks, once the code is known
 	Username string
 	Error    string
+
+	Permissions []permission // that signing in gives the client, with Options.Consent
+}
+
+// describe says what the person is about to allow.
+func (p *devicePage) describe(s *Server, d device) {
+	p.Client = d.session.clientID
+	if s.opts.Consent {
+		p.Permissions = permissions(d.session.resource, d.session.scopes)
+	}
 }
 
 // deviceForm shows the verification page. With verification_uri_complete the code
@@ -18,7 +28,7 @@ func (s *Server) deviceForm(w http.ResponseWriter, r *http.Request, _ *realm) {
 	page := devicePage{UserCode: r.URL.Query().Get("user_code")}
 	if page.UserCode != "" {
 		d, ok := s.store.waiting(page.UserCode)
-		if page.Client = d.session.clientID; !ok {
+		if page.describe(s, d); !ok {
 			page.Error = "This code is not known, has expired or was answered already."
 		}
 	}
@@ -43,7 +53,7 @@ func (s *Server) deviceSubmit(w http.ResponseWriter, r *http.Request, _ *realm) 
 		s.pages.device(w, http.StatusBadRequest, page)
 		return
 	}
-	page.Client = d.session.clientID
+	page.describe(s, d)
 	if r.PostForm.Get("answer") == "deny" {
 		s.deviceAnswered(w, s.store.deny(page.UserCode), "Refused", "The device is not signed in. You can close this page.")
 		return

@@ -45,9 +45,9 @@
 // # Users and scopes
 //
 // A user is a name of 1 to 64 printable characters. Case does not matter, and
-// the name with @contoso.test behind it is the same user. Consent is not
-// modelled: every scope that is well formed is granted, at the authorization
-// endpoint and at the token endpoint. As with Entra ID, one refresh token buys
+// the name with @contoso.test behind it is the same user. Every scope that is well
+// formed is granted, at the authorization endpoint and at the token endpoint;
+// with [Options.Consent] the user has to allow it first. As with Entra ID, one refresh token buys
 // access tokens for several audiences. The audience is the resource parameter
 // (RFC 8707); else what precedes the last slash of the first scope such as
 // api://name/Scope; else [DefaultAudience].
@@ -93,6 +93,8 @@
 //   - POST /control/logout?user=U ends the sessions of a user's browsers.
 //   - POST /control/device/approve?user_code=C&user=U and
 //     POST /control/device/deny?user_code=C answer a device.
+//   - POST /control/consent?user=U&client=C&scope=S allows a client scopes, and
+//     POST /control/withdraw?user=U forgets all that a user has allowed.
 //   - POST /control/interaction?user=U&claims=JSON demands interaction.
 //   - POST /control/fault?endpoint=E&kind=K&status=N&times=N&delay=D sets a
 //     [Fault]; times defaults to 1, and times=0 clears the endpoint's fault.

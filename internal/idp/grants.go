@@ -52,7 +52,7 @@ func (s *Server) redeemCode(g *grant) *oauthError {
 	if offline && g.fault != kindNoRefreshToken {
 		g.refresh = s.store.refreshToken(sess.familyID, 0)
 	}
-	return nil
+	return s.store.checkConsent(g) // the request may name other scopes than the sign-in
 }
 
 // refresh is the refresh token grant (RFC 6749 §6) with strict rotation. The
@@ -63,6 +63,9 @@ func (s *Server) refresh(g *grant) *oauthError {
 	}
 	if g.form.Get("refresh_token") == "" {
 		return badRequest("invalid_request", "refresh_token is missing")
+	}
+	if e := s.store.mayRefresh(g.form.Get("refresh_token"), *g); e != nil {
+		return e
 	}
 	keep := g.fault == kindNoRefreshToken
 	sess, next, e := s.store.rotate(g.form.Get("refresh_token"), g.client.ID, keep)

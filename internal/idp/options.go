@@ -46,6 +46,13 @@ type Options struct {
 	// with less than 5 minutes to live as expired.
 	TokenLifetime time.Duration
 
+	// Consent makes users allow a client the scopes of an API before it gets a
+	// token for them: on a page of the authorization endpoint, or through
+	// [Server.Consent]. Until then the token endpoint answers with consent_required,
+	// at the tenant's issuer with invalid_grant and the suberror consent_required
+	// as Entra ID does. Signing in a device allows what it asks for. Off by default.
+	Consent bool
+
 	// DeviceLifetime is how long a device code is valid, from one second to one
 	// hour. Defaults to 15 minutes.
 	DeviceLifetime time.Duration

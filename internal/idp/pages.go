@@ -26,6 +26,12 @@ type loginPage struct {
 	Error    string
 }
 
+type consentPage struct {
+	Client      string
+	Username    string
+	Permissions []permission
+}
+
 func newPages() (*pages, error) {
 	tmpl, err := template.ParseFS(templates, "templates/*.html")
 	if err != nil {
@@ -60,6 +66,15 @@ func (p *pages) device(w http.ResponseWriter, status int, page devicePage) {
 		CSS          template.CSS
 		Max, MaxCode int
 	}{page, p.css, maxUserRunes, 4 * userCodeLength})
+}
+
+// consent shows what a client asks for. Like the login form it posts to its own
+// URL, with the name that was entered there.
+func (p *pages) consent(w http.ResponseWriter, page consentPage) {
+	p.render(w, http.StatusOK, "consent.html", struct {
+		consentPage
+		CSS template.CSS
+	}{page, p.css})
 }
 
 // message shows a page with a heading and one sentence.

@@ -70,6 +70,7 @@ func Listen(addr string, o *Options) (*Server, error) {
 		keys: keys, pages: pages, store: newStore(), faults: newFaults(),
 		served: make(chan struct{}), closing: make(chan struct{}),
 	}
+	s.store.askConsent = opts.Consent
 	s.plain, s.entra = newRealms(s.url, opts.Tenant)
 	s.deliveries = newDeliveries(opts.BackChannelRootCAs)
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -77,6 +77,7 @@ type TokenRequests struct {
 // a code is spent once, and a refresh token rotated once, rests on mu alone.
 type store struct {
 	refreshKey []byte // authenticates refresh tokens; fixed after newStore
+	askConsent bool   // fixed before the server answers
 
 	mu       sync.Mutex // guards what follows
 	codes    *bounded[*code]
@@ -86,9 +87,10 @@ type store struct {
 	logins   *bounded[*login] // by sid
 	browsers *bounded[string] // sid, by cookie
 
-	used      *bounded[struct{}] // client assertions
-	devices   *bounded[*device]  // by device code
-	userCodes *bounded[*device]  // by bareUserCode
+	used      *bounded[struct{}]            // client assertions
+	devices   *bounded[*device]             // by device code
+	userCodes *bounded[*device]             // by bareUserCode
+	consents  *bounded[map[permission]bool] // by consentKey
 	stats     Stats
 }
 
@@ -115,6 +117,7 @@ func newStore() *store {
 		asked:      newBounded[int64](maxRemembered, familyLifetime),
 		logins:     newBounded[*login](maxRemembered, familyLifetime),
 		browsers:   newBounded[string](maxRemembered, familyLifetime),
+		consents:   newBounded[map[permission]bool](maxRemembered, familyLifetime),
 		devices:    newBounded[*device](maxRemembered, deviceMemory),
 		userCodes:  newBounded[*device](maxRemembered, deviceMemory),
 		used:       newBounded[struct{}](maxRemembered, maxAssertionLifetime+time.Second),

@@ -32,7 +32,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e = badRequest("unsupported_grant_type", "the grant type is not supported")
 	}
 	if e != nil {
-		writeError(w, r, e)
+		writeError(w, r, entraConsent(rm, e))
 		return
 	}
 	response, err := s.issue(g)

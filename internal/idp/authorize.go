@@ -19,6 +19,7 @@ type authorizeRequest struct {
 	loginHint   string
 	resource    string
 	claims      bool // the request has a claims parameter
+	askConsent  bool // prompt=consent
 	scopes      []string
 }
 
@@ -31,7 +32,7 @@ func (s *Server) authorizeForm(w http.ResponseWriter, r *http.Request, rm *realm
 	}
 	hint, err := parseUser(req.loginHint)
 	if s.opts.AutoLogin && err == nil {
-		s.signIn(w, req, rm, hint)
+		s.askConsent(w, r, req, rm, hint, "")
 		return
 	}
 	s.pages.login(w, http.StatusOK, loginPage{Client: req.client.ID, Username: hint.name})
@@ -55,13 +56,46 @@ func (s *Server) authorizeSubmit(w http.ResponseWriter, r *http.Request, rm *rea
 		})
 		return
 	}
-	s.signIn(w, req, rm, u)
+	answer := r.PostForm.Get("consent")
+	if answer != "" && http.NewCrossOriginProtection().Check(r) != nil {
+		s.pages.message(w, http.StatusForbidden, "Invalid request", "This form is not from this server.")
+		return
+	}
+	s.askConsent(w, r, req, rm, u, answer)
 }
 
-func (s *Server) signIn(w http.ResponseWriter, req *authorizeRequest, rm *realm, u user) {
+// askConsent signs the user in after asking for what the client may not do yet,
+// or for all of it with prompt=consent. The answer is accept, deny, or "" if the
+// user was not asked yet.
+func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authorizeRequest, rm *realm, u user, answer string) {
+	wanted := permissions(req.resource, req.scopes)
+	asked := s.store.missing(u, req.client.ID, wanted)
+	if req.askConsent && s.opts.Consent {
+		asked = wanted
+	}
+	switch {
+	case len(asked) == 0:
+	case answer == "accept":
+		s.store.consent(u, req.client.ID, asked)
+	case answer == "deny":
+		redirectTo(w, req.redirectURI, url.Values{
+			"error": {"access_denied"}, "error_description": {"the user refused"}, "state": {req.state}, "iss": {rm.issuer},
+		})
+		return
+	default:
+		s.pages.consent(w, consentPage{Client: req.client.ID, Username: u.name, Permissions: asked})
+		return
+	}
+	s.signIn(w, r, req, rm, u)
+}
+
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, req *authorizeRequest, rm *realm, u user) {
 	value := s.store.issueCode(&code{
 		issuer: rm.issuer, redirectURI: req.redirectURI, challenge: req.challenge,
-		session: session{clientID: req.client.ID, user: u, scopes: req.scopes, resource: req.resource, nonce: req.nonce},
+		session: session{
+			clientID: req.client.ID, user: u, scopes: req.scopes, resource: req.resource, nonce: req.nonce,
+			sid: s.startLogin(w, r, u),
+		},
 	}, req.claims)
 	// RFC 9207 §2: iss tells the client which server the answer is from.
 	redirectTo(w, req.redirectURI, url.Values{"code": {value}, "state": {req.state}, "iss": {rm.issuer}})
@@ -129,6 +163,7 @@ func parseAuthorize(q url.Values) (*authorizeRequest, *oauthError) {
 	return &authorizeRequest{
 		state: q.Get("state"), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
 		loginHint: q.Get("login_hint"), resource: resource, claims: q.Has("claims"), scopes: scopes,
+		askConsent: slices.Contains(strings.Fields(q.Get("prompt")), "consent"),
 	}, nil
 }
 
@@ -161,8 +196,9 @@ func checkFlow(q url.Values) *oauthError {
 	return nil
 }
 
-// checkPrompt answers prompt=none. There are no login sessions, so nobody is
-// ever signed in already. Other values ask for no more than what happens anyway.
+// checkPrompt answers prompt=none. A browser's session signs nobody in, so nobody
+// is ever signed in already. Of the other values, consent matters with
+// [Options.Consent]; the rest ask for no more than what happens anyway.
 func checkPrompt(prompt string) *oauthError {
 	values := strings.Fields(prompt)
 	switch {

@@ -39,7 +39,6 @@ func (st *store) issueCode(c *code, claims bool) string {
 	c.issued = time.Now()
 	c.session.authTime = c.issued
 	c.session.familyID = marker + rand.Text()
-	c.session.sid = nameUUID("sid", c.session.familyID)
 
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,22 @@ func (s *Server) controlRoutes(mux *http.ServeMux) {
 	handle("POST /control/revoke", control([]string{"user"}, func(q url.Values) error {
 		_, err := s.RevokeUser(q.Get("user"))
 		return err
+	}))
+	handle("POST /control/logout", control([]string{"user"}, func(q url.Values) error {
+		_, err := s.EndSessions(q.Get("user"))
+		return err
+	}))
+	handle("POST /control/device/approve", control([]string{"user_code", "user"}, func(q url.Values) error {
+		return s.ApproveDevice(q.Get("user_code"), q.Get("user"))
+	}))
+	handle("POST /control/device/deny", control([]string{"user_code"}, func(q url.Values) error {
+		return s.DenyDevice(q.Get("user_code"))
+	}))
+	handle("POST /control/consent", control([]string{"user", "client", "scope"}, func(q url.Values) error {
+		return s.Consent(q.Get("user"), q.Get("client"), strings.Fields(q.Get("scope"))...)
+	}))
+	handle("POST /control/withdraw", control([]string{"user"}, func(q url.Values) error {
+		return s.WithdrawConsent(q.Get("user"))
 	}))
 	handle("POST /control/interaction", control([]string{"user", "claims"}, func(q url.Values) error {
 		return s.RequireInteraction(q.Get("user"), q.Get("claims"))

@@ -18,7 +18,12 @@ func TestControlStats(t *testing.T) {
 	post(t, plain(s).token(), url.Values{"grant_type": {"client_credentials"}}) // refused, and counted
 	callAPI(t, s, tok.AccessToken)
 	want := map[string]any{
-		"token_requests":   map[string]any{"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0},
+		"token_requests": map[string]any{
+			"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0, "on_behalf_of": 0.0, "token_exchange": 0.0,
+			"device_code": 0.0,
+		},
+		"on_behalf_of_distinct": 0.0, "on_behalf_of_most": 0.0, "token_exchange_distinct": 0.0, "token_exchange_most": 0.0,
+		"back_channel_logouts": 0.0, "back_channel_logouts_failed": 0.0,
 		"refresh_reused":   1.0,
 		"families_revoked": 1.0, "revocations": 0.0, "sign_ins": 1.0, "api_requests": 1.0,
 	}
@@ -65,7 +70,10 @@ func TestControlRefusesBadValues(t *testing.T) {
 	t.Parallel()
 	s := listen(t, nil)
 	for _, path := range []string{
-		"revoke", "revoke?user=", "revoke?user=a%00b", "revoke?user=a&user=b", "revoke?name=anna", "revoke?user=%zz",
+		"consent", "consent?user=anna&client=coatcheck-example", "consent?user=anna&client=x&scope=y", "consent?user=&client=coatcheck-example&scope=y",
+		"consent?user=anna&client=coatcheck-example&scope=%22", "withdraw", "withdraw?user=",
+		"device/approve", "device/approve?user_code=x&user=anna", "device/approve?user_code=&user=", "device/deny?user_code=BCDF-GHJK",
+		"logout", "logout?user=", "revoke", "revoke?user=", "revoke?user=a%00b", "revoke?user=a&user=b", "revoke?name=anna", "revoke?user=%zz",
 		"interaction?user=anna", "interaction?user=anna&claims=x", "interaction?claims={}",
 		"fault", "fault?endpoint=token", "fault?endpoint=x&status=503", "fault?endpoint=x&times=0",
 		"fault?endpoint=token&status=abc", "fault?endpoint=token&status=0", "fault?endpoint=token&status=200",

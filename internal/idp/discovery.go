@@ -17,16 +17,17 @@ type realm struct {
 	discoveryPath string // a pattern
 	keysPath      string // a pattern
 	keysURL       string
+	device        string // name of the device authorization endpoint
 }
 
 func newRealms(url, tenant string) (plain, entra *realm) {
 	plain = &realm{
-		issuer: url, base: url,
+		issuer: url, base: url, device: "device_authorization",
 		discoveryPath: "/.well-known/openid-configuration", keysPath: "/keys", keysURL: url + "/keys",
 	}
 	root := url + "/" + tenant
 	entra = &realm{
-		issuer: root + "/v2.0", entra: true, tenant: tenant,
+		issuer: root + "/v2.0", entra: true, tenant: tenant, device: "devicecode",
 		base: root + "/oauth2/v2.0", pattern: "/{tenant}/oauth2/v2.0",
 		discoveryPath: "/{tenant}/v2.0/.well-known/openid-configuration",
 		keysPath:      "/{tenant}/discovery/v2.0/keys", keysURL: root + "/discovery/v2.0/keys",
@@ -56,44 +57,51 @@ func (s *Server) inTenant(rm *realm, next realmHandler) http.Handler {
 }
 
 // metadata is the discovery document: OpenID Connect Discovery 1.0 §3, RFC 8414
-// §2, RFC 9207 §3 and OpenID Connect RP-Initiated Logout 1.0 §2.1.
+// §2, RFC 8628 §4, RFC 9207 §3, OpenID Connect RP-Initiated Logout 1.0 §2.1 and OpenID Connect
+// Back-Channel Logout 1.0 §2.1.
 type metadata struct {
-	Issuer                string   `json:"issuer"`
-	Authorization         string   `json:"authorization_endpoint"`
-	Token                 string   `json:"token_endpoint"`
-	Keys                  string   `json:"jwks_uri"`
-	Userinfo              string   `json:"userinfo_endpoint"`
-	Revocation            string   `json:"revocation_endpoint"`
-	EndSession            string   `json:"end_session_endpoint"`
-	ResponseTypes         []string `json:"response_types_supported"`
-	ResponseModes         []string `json:"response_modes_supported"`
-	GrantTypes            []string `json:"grant_types_supported"`
-	Scopes                []string `json:"scopes_supported"`
-	SubjectTypes          []string `json:"subject_types_supported"`
-	IDTokenAlgorithms     []string `json:"id_token_signing_alg_values_supported"`
-	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
-	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
-	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
-	Claims                []string `json:"claims_supported"`
-	ClaimsParameter       bool     `json:"claims_parameter_supported"`
-	RequestParameter      bool     `json:"request_parameter_supported"`
-	RequestURIParameter   bool     `json:"request_uri_parameter_supported"` // true if absent
-	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+	Issuer                   string                    `json:"issuer"`
+	Authorization            string                    `json:"authorization_endpoint"`
+	Token                    string                    `json:"token_endpoint"`
+	Keys                     string                    `json:"jwks_uri"`
+	Userinfo                 string                    `json:"userinfo_endpoint"`
+	Device                   string                    `json:"device_authorization_endpoint"`
+	Revocation               string                    `json:"revocation_endpoint"`
+	EndSession               string                    `json:"end_session_endpoint"`
+	ResponseTypes            []string                  `json:"response_types_supported"`
+	ResponseModes            []string                  `json:"response_modes_supported"`
+	GrantTypes               []string                  `json:"grant_types_supported"`
+	Scopes                   []string                  `json:"scopes_supported"`
+	SubjectTypes             []string                  `json:"subject_types_supported"`
+	IDTokenAlgorithms        []string                  `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods         []string                  `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuthMethods    []string                  `json:"revocation_endpoint_auth_methods_supported"`
+	TokenAuthAlgorithms      []jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthAlgorithms []jose.SignatureAlgorithm `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	ChallengeMethods         []string                  `json:"code_challenge_methods_supported"`
+	Claims                   []string                  `json:"claims_supported"`
+	ClaimsParameter          bool                      `json:"claims_parameter_supported"`
+	RequestParameter         bool                      `json:"request_parameter_supported"`
+	RequestURIParameter      bool                      `json:"request_uri_parameter_supported"` // true if absent
+	IssParameter             bool                      `json:"authorization_response_iss_parameter_supported"`
+	BackChannel              bool                      `json:"backchannel_logout_supported"`
+	BackChannelSession       bool                      `json:"backchannel_logout_session_supported"`
 }
 
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
-	secrets := []string{"client_secret_basic", "client_secret_post"}
+	methods := []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"}
 	writeJSON(w, http.StatusOK, metadata{
 		Issuer:        rm.issuer,
 		Authorization: rm.url("authorize"), Token: rm.url("token"), Keys: rm.keysURL,
-		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"),
+		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"), Device: rm.url(rm.device),
 		ResponseTypes:     []string{"code"},
 		ResponseModes:     []string{"query"},
-		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials"},
+		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange, grantDeviceCode},
 		Scopes:            []string{"openid", "profile", "offline_access"},
 		SubjectTypes:      []string{"pairwise"},
 		IDTokenAlgorithms: []string{string(jose.RS256)},
-		TokenAuthMethods:  secrets, RevocationAuthMethods: secrets,
+		TokenAuthMethods:  methods, RevocationAuthMethods: methods,
+		TokenAuthAlgorithms: assertionAlgorithms, RevocationAuthAlgorithms: assertionAlgorithms,
 		ChallengeMethods: []string{"S256"},
 		Claims: []string{
 			"iss", "aud", "sub", "oid", "tid", "preferred_username", "name",
@@ -101,6 +109,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		},
 		ClaimsParameter: true,
 		IssParameter:    true,
+		BackChannel:     true, BackChannelSession: true,
 	})
 }
 

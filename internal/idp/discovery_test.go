@@ -13,10 +13,10 @@ func TestDiscovery(t *testing.T) {
 	s := listen(t, nil)
 	tenant := strings.TrimSuffix(s.TenantURL(), "/v2.0")
 	tests := []struct {
-		issuer, base, keys string
+		issuer, base, keys, device string
 	}{
-		{s.URL(), s.URL(), s.URL() + "/keys"},
-		{s.TenantURL(), tenant + "/oauth2/v2.0", tenant + "/discovery/v2.0/keys"},
+		{s.URL(), s.URL(), s.URL() + "/keys", s.URL() + "/device_authorization"},
+		{s.TenantURL(), tenant + "/oauth2/v2.0", tenant + "/discovery/v2.0/keys", tenant + "/oauth2/v2.0/devicecode"},
 	}
 	for _, tt := range tests {
 		a := get(t, tt.issuer+"/.well-known/openid-configuration")
@@ -25,14 +25,24 @@ func TestDiscovery(t *testing.T) {
 		}
 		doc := a.json(t)
 		want := map[string]any{
-			"issuer":                 tt.issuer,
+			"issuer": tt.issuer, "device_authorization_endpoint": tt.device,
 			"authorization_endpoint": tt.base + "/authorize", "token_endpoint": tt.base + "/token",
 			"revocation_endpoint": tt.base + "/revoke", "end_session_endpoint": tt.base + "/logout",
 			"userinfo_endpoint": tt.base + "/userinfo", "jwks_uri": tt.keys,
-			"code_challenge_methods_supported":               []any{"S256"},
-			"grant_types_supported":                          []any{"authorization_code", "refresh_token", "client_credentials"},
-			"authorization_response_iss_parameter_supported": true,
-			"request_uri_parameter_supported":                false,
+			"code_challenge_methods_supported": []any{"S256"},
+			"grant_types_supported": []any{
+				"authorization_code", "refresh_token", "client_credentials",
+				"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+				"urn:ietf:params:oauth:grant-type:device_code",
+			},
+			"authorization_response_iss_parameter_supported":        true,
+			"token_endpoint_auth_methods_supported":                 []any{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+			"token_endpoint_auth_signing_alg_values_supported":      []any{"RS256", "PS256", "ES256"},
+			"revocation_endpoint_auth_methods_supported":            []any{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
+			"revocation_endpoint_auth_signing_alg_values_supported": []any{"RS256", "PS256", "ES256"},
+			"request_uri_parameter_supported":                       false,
+			"backchannel_logout_supported":                          true,
+			"backchannel_logout_session_supported":                  true,
 		}
 		for name, v := range want {
 			if diff := cmp.Diff(v, doc[name]); diff != "" {

@@ -40,6 +40,28 @@ func interactionRequired(claims string) *oauthError {
 	}
 }
 
+// consentRequired is the answer when the user has not allowed what a client asks
+// for. On the tenant's issuer it is invalid_grant, see entraConsent.
+func consentRequired() *oauthError {
+	return &oauthError{
+		status: http.StatusBadRequest, code: codeConsentRequired, aadsts: 65001,
+		description: "the user has not consented to these scopes", suberror: codeConsentRequired,
+	}
+}
+
+// codeConsentRequired is the error of OpenID Connect Core §3.1.2.6 at the plain
+// issuer, and Entra ID's suberror.
+const codeConsentRequired = "consent_required"
+
+// entraConsent gives an error the code that Entra ID has for it: a refused consent
+// looks like a refused refresh token there, but for its suberror.
+func entraConsent(rm *realm, e *oauthError) *oauthError {
+	if rm.entra && e.code == codeConsentRequired {
+		e.code = "invalid_grant"
+	}
+	return e
+}
+
 // errorBody is the JSON of an error. The members after the first two are Entra
 // ID's, sent where it has a number for the case.
 type errorBody struct {

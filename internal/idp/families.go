@@ -9,11 +9,13 @@ import (
 )
 
 // family is everything issued from one sign-in. It ends as a whole (RFC 9700
-// §4.14.2).
+// §4.14.2). A branch of a family is one too, see branches.go.
 type family struct {
 	session    session
 	generation uint64 // of the only refresh token that is good
 	revoked    bool
+	parent     string // the family that a branch grew from, or ""
+	depth      int    // how many parents there are
 }
 
 // A refresh token is "family.generation.mac". Its family therefore remembers
@@ -61,16 +63,16 @@ func (st *store) rotate(token, clientID string, keep bool) (session, string, *oa
 		// Counted even if the family has ended already: the counter is there to
 		// find clients that present a spent token, however often they do.
 		st.stats.RefreshReused++
-		st.revokeLocked(familyID)
+		st.revokeLocked(st.rootLocked(familyID))
 		return session{}, "", invalidGrant(70043, "the refresh token was used before; every token of its sign-in is revoked")
 	}
-	if f.revoked {
+	if !st.aliveLocked(familyID) {
 		return session{}, "", invalidGrant(50173, "the refresh token was revoked")
 	}
 	if claims, ok := st.demands.get(f.session.user.key); ok {
 		return session{}, "", interactionRequired(claims)
 	}
-	st.families.touch(familyID)
+	st.touchLocked(familyID)
 	if !keep {
 		f.generation++
 		token = st.refreshToken(familyID, f.generation)
@@ -82,8 +84,7 @@ func (st *store) rotate(token, clientID string, keep bool) (session, string, *oa
 func (st *store) alive(familyID string) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	f, ok := st.families.get(familyID)
-	return ok && !f.revoked
+	return st.aliveLocked(familyID)
 }
 
 // revokeFamily ends a family on behalf of a client (RFC 7009 §2.1). It returns
@@ -101,6 +102,7 @@ func (st *store) revokeFamily(familyID, clientID string) bool {
 }
 
 // revokeUser ends every family of a user and returns how many there were.
+// Branches are not counted.
 func (st *store) revokeUser(u user) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -113,14 +115,17 @@ func (st *store) revokeUser(u user) int {
 	return n
 }
 
-// revokeLocked reports whether it ended the family just now. The family stays,
-// marked, so that its tokens keep being recognised.
+// revokeLocked reports whether it ended a sign-in's family just now. The family
+// stays, marked, so that its tokens keep being recognised.
 func (st *store) revokeLocked(familyID string) bool {
 	f, ok := st.families.get(familyID)
 	if !ok || f.revoked {
 		return false
 	}
 	f.revoked = true
+	if f.parent != "" {
+		return false
+	}
 	st.stats.FamiliesRevoked++
 	return true
 }

@@ -31,8 +31,8 @@ const (
 // Fault makes an endpoint misbehave for a number of requests. It needs a
 // Status, a Kind or a Delay.
 type Fault struct {
-	// Endpoint is one of token, authorize, api, revoke, userinfo, discovery and
-	// keys, at both issuers. Each has at most one fault; a new one replaces it.
+	// Endpoint is one of token, authorize, api, revoke, userinfo, discovery, keys
+	// and device (the device authorization endpoint), at both issuers. Each has at most one fault; a new one replaces it.
 	Endpoint string
 
 	// Status, from 400 to 599, answers instead of the endpoint, with
@@ -87,7 +87,7 @@ func (s *Server) ClearFault(endpoint string) { s.faults.clear(endpoint) }
 
 func (f Fault) validate() error {
 	if !isFaultEndpoint(f.Endpoint) {
-		return errors.New("endpoint must be one of token, authorize, api, revoke, userinfo, discovery, keys")
+		return errors.New("endpoint must be one of token, authorize, api, revoke, userinfo, discovery, keys, device")
 	}
 	switch f.Kind {
 	case "", kindGarbage, kindHuge, kindHang, kindDrop:
@@ -116,7 +116,7 @@ func (f Fault) validate() error {
 func isFaultEndpoint(name string) bool {
 	return slices.Contains([]string{
 		endpointToken, endpointAuthorize, endpointAPI, endpointRevoke,
-		endpointUserinfo, endpointDiscovery, endpointKeys,
+		endpointUserinfo, endpointDiscovery, endpointKeys, endpointDevice,
 	}, name)
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ func TestStatusFaultAtEveryEndpoint(t *testing.T) {
 		"userinfo":  func() answer { return get(t, entra(s).base+"/userinfo") },
 		"discovery": func() answer { return get(t, s.TenantURL()+"/.well-known/openid-configuration") },
 		"keys":      func() answer { return get(t, s.URL()+"/keys") },
+		"device":    func() answer { return post(t, entra(s).base+"/devicecode", withClient(url.Values{})) },
 	} {
 		t.Run(endpoint, func(t *testing.T) {
 			t.Parallel()

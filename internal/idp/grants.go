@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// grant is a token request on its way to an answer. The handlers of the three
+// grant is a token request on its way to an answer. The handlers of the
 // grant types fill in what follows form.
 type grant struct {
 	realm  *realm
@@ -23,6 +23,8 @@ type grant struct {
 	resource string
 	nonce    string // only in the answer to a code
 	refresh  string // the refresh token to return, or ""
+
+	issuedType string // what issued_token_type says, or ""
 }
 
 // redeemCode is the authorization code grant (RFC 6749 §4.1.3).
@@ -50,7 +52,7 @@ func (s *Server) redeemCode(g *grant) *oauthError {
 	if offline && g.fault != kindNoRefreshToken {
 		g.refresh = s.store.refreshToken(sess.familyID, 0)
 	}
-	return nil
+	return s.store.checkConsent(g) // the request may name other scopes than the sign-in
 }
 
 // refresh is the refresh token grant (RFC 6749 §6) with strict rotation. The
@@ -61,6 +63,9 @@ func (s *Server) refresh(g *grant) *oauthError {
 	}
 	if g.form.Get("refresh_token") == "" {
 		return badRequest("invalid_request", "refresh_token is missing")
+	}
+	if e := s.store.mayRefresh(g.form.Get("refresh_token"), *g); e != nil {
+		return e
 	}
 	keep := g.fault == kindNoRefreshToken
 	sess, next, e := s.store.rotate(g.form.Get("refresh_token"), g.client.ID, keep)
@@ -76,6 +81,9 @@ func (s *Server) refresh(g *grant) *oauthError {
 
 // clientCredentials is the client credentials grant (RFC 6749 §4.4).
 func (s *Server) clientCredentials(g *grant) *oauthError {
+	if e := g.needsSecret(); e != nil {
+		return e
+	}
 	if e := g.parse(); e != nil {
 		return e
 	}
@@ -118,6 +126,7 @@ type tokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 	IDToken      string `json:"id_token,omitempty"`
 	ClientInfo   string `json:"client_info,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
 }
 
 // issue makes the tokens of a grant.
@@ -127,7 +136,9 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 	}
 	now := time.Now()
 	seconds := int64(s.opts.TokenLifetime / time.Second)
-	resp := &tokenResponse{TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh}
+	resp := &tokenResponse{
+		TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh, IssuedType: g.issuedType,
+	}
 	granted := resolveAccess(g.resource, g.scopes).granted
 	resp.Scope = strings.Join(slices.DeleteFunc(granted, func(sc string) bool { return sc == "offline_access" }), " ")
 

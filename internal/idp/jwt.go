@@ -21,6 +21,7 @@ type keyring struct {
 	public jose.JSONWebKey
 	id     jose.Signer
 	access jose.Signer
+	logout jose.Signer
 }
 
 func newKeyring() (*keyring, error) {
@@ -44,7 +45,11 @@ func newKeyring() (*keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("idp: signer: %w", err)
 	}
-	return &keyring{public: public, id: id, access: access}, nil
+	logout, err := jose.NewSigner(signing, (&jose.SignerOptions{}).WithType(logoutTokenType))
+	if err != nil {
+		return nil, fmt.Errorf("idp: signer: %w", err)
+	}
+	return &keyring{public: public, id: id, access: access, logout: logout}, nil
 }
 
 // claims are those that ID tokens and access tokens have in common.

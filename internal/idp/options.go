@@ -1,9 +1,9 @@
 package idp
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -28,6 +28,11 @@ const (
 	defaultTokenLifetime = 10 * time.Minute
 	minTokenLifetime     = time.Second // JWT times are whole seconds here
 	maxTokenLifetime     = familyLifetime
+
+	defaultDeviceLifetime = 15 * time.Minute // that of Entra ID
+	maxDeviceLifetime     = time.Hour
+	defaultDeviceInterval = 5 * time.Second // RFC 8628 §3.2
+	maxDeviceInterval     = time.Minute
 )
 
 // Options configure a server. The zero value of each field is its default.
@@ -41,46 +46,35 @@ type Options struct {
 	// with less than 5 minutes to live as expired.
 	TokenLifetime time.Duration
 
+	// Consent makes users allow a client the scopes of an API before it gets a
+	// token for them: on a page of the authorization endpoint, or through
+	// [Server.Consent]. Until then the token endpoint answers with consent_required,
+	// at the tenant's issuer with invalid_grant and the suberror consent_required
+	// as Entra ID does. Signing in a device allows what it asks for. Off by default.
+	Consent bool
+
+	// DeviceLifetime is how long a device code is valid, from one second to one
+	// hour. Defaults to 15 minutes.
+	DeviceLifetime time.Duration
+
+	// DeviceInterval is how long a device has to wait before it asks again, in
+	// whole seconds from one second to one minute. Defaults to 5 seconds.
+	DeviceInterval time.Duration
+
 	// AutoLogin makes the authorization endpoint sign the user of login_hint in
 	// at once, for clients that have no browser. A request without a usable
 	// login_hint gets the login form all the same. Off by default.
 	AutoLogin bool
+
+	// BackChannelRootCAs are the authorities that are trusted when logout tokens
+	// are sent to clients on https. Defaults to those of the machine.
+	BackChannelRootCAs *x509.CertPool
 
 	// Clients are the registered clients. Defaults to one client with
 	// [DefaultClientID], [DefaultClientSecret], the redirect URI
 	// http://127.0.0.1/callback and the post-logout redirect URI
 	// http://127.0.0.1/, both also for localhost and [::1].
 	Clients []Client
-}
-
-// Client is a registered confidential client. It authenticates with
-// client_secret_basic or client_secret_post.
-//
-// A redirect URI is compared as a string. Only its port is free if it is an
-// http URI of a loopback host, that is 127.0.0.1, [::1] or localhost (RFC 8252
-// §7.3). The hosts are not interchangeable: register each one that is used.
-type Client struct {
-	ID     string // required
-	Secret string // required
-
-	// RedirectURIs are where the authorization endpoint may send its answer.
-	// At least one is required.
-	RedirectURIs []string
-
-	// PostLogoutRedirectURIs are where the logout endpoint may send the browser.
-	// With none, signing out always ends on a page of this server.
-	PostLogoutRedirectURIs []string
-}
-
-func defaultClient() Client {
-	return Client{
-		ID:     DefaultClientID,
-		Secret: DefaultClientSecret,
-		RedirectURIs: []string{
-			"http://127.0.0.1/callback", "http://localhost/callback", "http://[::1]/callback",
-		},
-		PostLogoutRedirectURIs: []string{"http://127.0.0.1/", "http://localhost/", "http://[::1]/"},
-	}
 }
 
 // withDefaults returns a validated copy of o, so that a caller who changes its
@@ -96,6 +90,12 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = defaultTokenLifetime
 	}
+	if c.DeviceLifetime == 0 {
+		c.DeviceLifetime = defaultDeviceLifetime
+	}
+	if c.DeviceInterval == 0 {
+		c.DeviceInterval = defaultDeviceInterval
+	}
 	if len(c.Clients) == 0 {
 		c.Clients = []Client{defaultClient()}
 	}
@@ -104,6 +104,12 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.TokenLifetime < minTokenLifetime || c.TokenLifetime > maxTokenLifetime {
 		return Options{}, fmt.Errorf("idp: TokenLifetime must be between %s and %s", minTokenLifetime, maxTokenLifetime)
+	}
+	if c.DeviceLifetime < time.Second || c.DeviceLifetime > maxDeviceLifetime {
+		return Options{}, fmt.Errorf("idp: DeviceLifetime must be between %s and %s", time.Second, maxDeviceLifetime)
+	}
+	if c.DeviceInterval < time.Second || c.DeviceInterval > maxDeviceInterval || c.DeviceInterval%time.Second != 0 {
+		return Options{}, fmt.Errorf("idp: DeviceInterval must be whole seconds between %s and %s", time.Second, maxDeviceInterval)
 	}
 	return c, nil
 }
@@ -116,45 +122,4 @@ func validTenant(s string) bool {
 		return false
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(allowed, r) })
-}
-
-// index validates clients and makes them findable by ID.
-func index(clients []Client) (map[string]*Client, error) {
-	byID := make(map[string]*Client, len(clients))
-	for i, c := range clients {
-		switch {
-		case c.ID == "" || c.Secret == "":
-			return nil, fmt.Errorf("idp: client %d: ID and Secret are required", i)
-		case byID[c.ID] != nil:
-			return nil, fmt.Errorf("idp: client %q is registered twice", c.ID)
-		case len(c.RedirectURIs) == 0:
-			return nil, fmt.Errorf("idp: client %q: at least one redirect URI is required", c.ID)
-		}
-		c.RedirectURIs = append([]string(nil), c.RedirectURIs...)
-		c.PostLogoutRedirectURIs = append([]string(nil), c.PostLogoutRedirectURIs...)
-		for _, uri := range append(c.RedirectURIs[:len(c.RedirectURIs):len(c.RedirectURIs)], c.PostLogoutRedirectURIs...) {
-			if err := validRedirectURI(uri); err != nil {
-				return nil, fmt.Errorf("idp: client %q: %w", c.ID, err)
-			}
-		}
-		byID[c.ID] = &c
-	}
-	return byID, nil
-}
-
-// validRedirectURI holds registrations to RFC 6749 §3.1.2: absolute and
-// without a fragment. User information is refused because it serves only to
-// make a URI look as if it led elsewhere.
-func validRedirectURI(raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme == "" || u.User != nil || strings.Contains(raw, "#") {
-		return fmt.Errorf("redirect URI %q must be absolute, without fragment and user information", raw)
-	}
-	if (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() == "" {
-		return fmt.Errorf("redirect URI %q has no host", raw)
-	}
-	if u.Scheme == "javascript" || u.Scheme == "data" {
-		return fmt.Errorf("redirect URI %q has a scheme that runs in the browser", raw)
-	}
-	return nil
 }

@@ -26,6 +26,12 @@ type loginPage struct {
 	Error    string
 }
 
+type consentPage struct {
+	Client      string
+	Username    string
+	Permissions []permission
+}
+
 func newPages() (*pages, error) {
 	tmpl, err := template.ParseFS(templates, "templates/*.html")
 	if err != nil {
@@ -53,6 +59,24 @@ func (p *pages) login(w http.ResponseWriter, status int, page loginPage) {
 	}{page, p.css, maxUserRunes})
 }
 
+// device shows the verification page for devices.
+func (p *pages) device(w http.ResponseWriter, status int, page devicePage) {
+	p.render(w, status, "device.html", struct {
+		devicePage
+		CSS          template.CSS
+		Max, MaxCode int
+	}{page, p.css, maxUserRunes, 4 * userCodeLength})
+}
+
+// consent shows what a client asks for. Like the login form it posts to its own
+// URL, with the name that was entered there.
+func (p *pages) consent(w http.ResponseWriter, page consentPage) {
+	p.render(w, http.StatusOK, "consent.html", struct {
+		consentPage
+		CSS template.CSS
+	}{page, p.css})
+}
+
 // message shows a page with a heading and one sentence.
 func (p *pages) message(w http.ResponseWriter, status int, title, text string) {
 	p.render(w, status, "message.html", struct {
@@ -63,7 +87,7 @@ func (p *pages) message(w http.ResponseWriter, status int, title, text string) {
 
 func (p *pages) render(w http.ResponseWriter, status int, name string, data any) {
 	var body bytes.Buffer
-	if err := p.tmpl.ExecuteTemplate(&body, name, data); err != nil { // tests render both
+	if err := p.tmpl.ExecuteTemplate(&body, name, data); err != nil { // tests render them all
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}

@@ -21,6 +21,7 @@ const (
 	endpointUserinfo  = "userinfo"
 	endpointDiscovery = "discovery"
 	endpointKeys      = "keys"
+	endpointDevice    = "device"
 	endpointNone      = "" // takes no faults
 )
 
@@ -38,12 +39,15 @@ func (s *Server) routes() http.Handler {
 		handle("GET "+rm.path("authorize"), endpointAuthorize, s.authorizeForm)
 		handle("POST "+rm.path("authorize"), endpointAuthorize, s.authorizeSubmit)
 		mux.Handle("POST "+rm.path("token"), s.inTenant(rm, limited(maxFormBytes, s.counted(s.faulted(endpointToken, s.token)))))
+		handle("POST "+rm.path(rm.device), endpointDevice, s.deviceAuthorization)
 		handle("POST "+rm.path("revoke"), endpointRevoke, s.revoke)
 		handle("GET "+rm.path("userinfo"), endpointUserinfo, s.userinfo)
 		handle("POST "+rm.path("userinfo"), endpointUserinfo, s.userinfo)
 		handle("GET "+rm.path("logout"), endpointNone, s.logout)
 		handle("POST "+rm.path("logout"), endpointNone, s.logout)
 	}
+	mux.Handle("GET /device", s.inRealm(s.plain, endpointNone, s.deviceForm))
+	mux.Handle("POST /device", s.inRealm(s.plain, endpointNone, s.deviceSubmit))
 	s.apiRoutes(mux)
 	s.controlRoutes(mux)
 	return secured(mux)

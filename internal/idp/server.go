@@ -28,10 +28,13 @@ type Server struct {
 	store   *store
 	faults  *faults
 
-	http      *http.Server
-	served    chan struct{} // closed when the listener's goroutine has ended
-	closing   chan struct{} // closed when Close begins: ends faults that wait
-	closeOnce sync.Once
+	http       *http.Server
+	deliveries *http.Client
+	ctx        context.Context // of what the server does by itself; ends when Close begins
+	cancel     context.CancelFunc
+	served     chan struct{} // closed when the listener's goroutine has ended
+	closing    chan struct{} // closed when Close begins: ends faults that wait
+	closeOnce  sync.Once
 }
 
 // Listen starts a server on a TCP address such as "127.0.0.1:8090", or
@@ -67,7 +70,10 @@ func Listen(addr string, o *Options) (*Server, error) {
 		keys: keys, pages: pages, store: newStore(), faults: newFaults(),
 		served: make(chan struct{}), closing: make(chan struct{}),
 	}
+	s.store.askConsent = opts.Consent
 	s.plain, s.entra = newRealms(s.url, opts.Tenant)
+	s.deliveries = newDeliveries(opts.BackChannelRootCAs)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -117,14 +123,20 @@ func (s *Server) TenantURL() string { return s.entra.issuer }
 func (s *Server) Stats() Stats { return s.store.snapshot() }
 
 // RevokeUser ends every family of a user, as an administrator would, and
-// returns how many there were. The user may sign in again. The error is that of
-// a name that cannot be a user's.
+// returns how many there were. It ends the sessions of the user's browsers too:
+// every client that has a [Client.BackChannelLogoutURI] and got an ID token in one
+// gets a logout token about all sessions, with sub only, or one for each with sub
+// and sid if it requires that. RevokeUser returns when the clients have answered,
+// or after 5 seconds. The user may sign in again. The error is that of a name that
+// cannot be a user's.
 func (s *Server) RevokeUser(name string) (int, error) {
 	u, err := parseUser(name)
 	if err != nil {
 		return 0, fmt.Errorf("idp: %w", err)
 	}
-	return s.store.revokeUser(u), nil
+	n := s.store.revokeUser(u)
+	s.notify(s.withoutSID(noticesOf(s.store.endLogins(u))))
+	return n, nil
 }
 
 // RequireInteraction makes refreshes of a user fail with interaction_required
@@ -148,7 +160,7 @@ func (s *Server) RequireInteraction(name, claims string) error {
 // cut off. Close returns when the server has stopped. Calling it again is
 // harmless.
 func (s *Server) Close(ctx context.Context) error {
-	s.closeOnce.Do(func() { close(s.closing) })
+	s.closeOnce.Do(func() { close(s.closing); s.cancel() })
 	ctx, cancel := context.WithTimeout(ctx, closeGrace)
 	defer cancel()
 	err := s.http.Shutdown(ctx)

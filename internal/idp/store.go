@@ -20,6 +20,23 @@ type Stats struct {
 	// whatever became of them: refused, faulted and abandoned ones too.
 	TokenRequests TokenRequests `json:"token_requests"`
 
+	// OnBehalfOfDistinct is how many different things were asked for on behalf
+	// of users, and OnBehalfOfMost how often the one that was asked for most. Two
+	// requests ask for the same if they have the same assertion, the same scopes
+	// in whatever order, and the same claims and resource. Like TokenRequests
+	// they count every request, and agree with it in a test where each thing is
+	// asked for once: OnBehalfOfMost is 1, and OnBehalfOfDistinct is
+	// TokenRequests.OnBehalfOf. After 50 000 different ones, the one that was
+	// asked for longest ago is forgotten and would count as new.
+	OnBehalfOfDistinct int64 `json:"on_behalf_of_distinct"`
+	OnBehalfOfMost     int64 `json:"on_behalf_of_most"`
+
+	// TokenExchangeDistinct and TokenExchangeMost are the same for token
+	// exchanges; there the subject token is the assertion, and the audience and
+	// the requested token type count too.
+	TokenExchangeDistinct int64 `json:"token_exchange_distinct"`
+	TokenExchangeMost     int64 `json:"token_exchange_most"`
+
 	// RefreshReused counts refresh tokens that came again after they had been
 	// replaced. A correct client under strict rotation leaves it at 0.
 	RefreshReused int64 `json:"refresh_reused"`
@@ -32,7 +49,14 @@ type Stats struct {
 	// for unknown tokens included.
 	Revocations int64 `json:"revocations"`
 
-	// SignIns counts codes issued by the authorization endpoint.
+	// BackChannelLogouts counts logout tokens that clients accepted, and
+	// BackChannelLogoutsFailed those that they refused, answered too late or did
+	// not answer.
+	BackChannelLogouts       int64 `json:"back_channel_logouts"`
+	BackChannelLogoutsFailed int64 `json:"back_channel_logouts_failed"`
+
+	// SignIns counts codes issued by the authorization endpoint, and devices that
+	// users signed in on.
 	SignIns int64 `json:"sign_ins"`
 
 	// APIRequests counts requests to the protected API, whatever the answer.
@@ -44,18 +68,30 @@ type TokenRequests struct {
 	AuthorizationCode int64 `json:"authorization_code"`
 	RefreshToken      int64 `json:"refresh_token"`
 	ClientCredentials int64 `json:"client_credentials"`
+	OnBehalfOf        int64 `json:"on_behalf_of"`
+	TokenExchange     int64 `json:"token_exchange"`
+	DeviceCode        int64 `json:"device_code"` // every time that a device asks
 }
 
 // store is everything a server remembers. Each method is one atomic step: that
 // a code is spent once, and a refresh token rotated once, rests on mu alone.
 type store struct {
 	refreshKey []byte // authenticates refresh tokens; fixed after newStore
+	askConsent bool   // fixed before the server answers
 
 	mu       sync.Mutex // guards what follows
 	codes    *bounded[*code]
 	families *bounded[*family]
 	demands  *bounded[string] // claims demanded, by user key
-	stats    Stats
+	asked    *bounded[int64]  // how often, by askedKey
+	logins   *bounded[*login] // by sid
+	browsers *bounded[string] // sid, by cookie
+
+	used      *bounded[struct{}]            // client assertions
+	devices   *bounded[*device]             // by device code
+	userCodes *bounded[*device]             // by bareUserCode
+	consents  *bounded[map[permission]bool] // by consentKey
+	stats     Stats
 }
 
 // session is what one sign-in established. It does not change afterwards.
@@ -78,6 +114,13 @@ func newStore() *store {
 		codes:      newBounded[*code](maxRemembered, codeMemory),
 		families:   newBounded[*family](maxRemembered, familyLifetime),
 		demands:    newBounded[string](maxRemembered, familyLifetime),
+		asked:      newBounded[int64](maxRemembered, familyLifetime),
+		logins:     newBounded[*login](maxRemembered, familyLifetime),
+		browsers:   newBounded[string](maxRemembered, familyLifetime),
+		consents:   newBounded[map[permission]bool](maxRemembered, familyLifetime),
+		devices:    newBounded[*device](maxRemembered, deviceMemory),
+		userCodes:  newBounded[*device](maxRemembered, deviceMemory),
+		used:       newBounded[struct{}](maxRemembered, maxAssertionLifetime+time.Second),
 	}
 }
 

@@ -1,35 +1,38 @@
 package idp
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"mime"
 	"net/http"
-	"net/url"
 )
 
 // token is the token endpoint (RFC 6749 §3.2). counted has parsed the form.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
-	client, e := s.authenticate(r)
+	client, e := s.authenticate(r, rm)
 	if e != nil {
 		writeError(w, r, e)
 		return
 	}
 	g := &grant{realm: rm, client: client, form: r.PostForm, fault: faultKind(r.Context())}
-	switch r.PostForm.Get("grant_type") {
+	switch grantType(r.PostForm.Get("grant_type"), rm) {
 	case "authorization_code":
 		e = s.redeemCode(g)
 	case "refresh_token":
 		e = s.refresh(g)
 	case "client_credentials":
 		e = s.clientCredentials(g)
+	case grantOnBehalfOf:
+		e = s.onBehalfOf(g)
+	case grantTokenExchange:
+		e = s.tokenExchange(g)
+	case grantDeviceCode:
+		e = s.deviceCode(g)
 	case "":
 		e = badRequest("invalid_request", "grant_type is missing")
 	default:
 		e = badRequest("unsupported_grant_type", "the grant type is not supported")
 	}
 	if e != nil {
-		writeError(w, r, e)
+		writeError(w, r, entraConsent(rm, e))
 		return
 	}
 	response, err := s.issue(g)
@@ -37,7 +40,18 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
+	if g.session != nil {
+		s.store.useLogin(g.session.sid, party{issuer: rm.issuer, clientID: client.ID}, response.IDToken != "")
+	}
 	writeJSON(w, http.StatusOK, response)
+}
+
+// grantType is the grant type without Entra ID's other name for one.
+func grantType(name string, rm *realm) string {
+	if rm.entra && name == grantDeviceCodeEntra {
+		return grantDeviceCode
+	}
+	return name
 }
 
 // counted counts token requests before a fault or a check can answer them. A
@@ -45,16 +59,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 func (s *Server) counted(next realmHandler) realmHandler {
 	return func(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e := checkForm(r)
-		s.store.count(func(st *Stats) {
-			switch r.PostForm.Get("grant_type") {
-			case "authorization_code":
-				st.TokenRequests.AuthorizationCode++
-			case "refresh_token":
-				st.TokenRequests.RefreshToken++
-			case "client_credentials":
-				st.TokenRequests.ClientCredentials++
-			}
-		})
+		s.store.countRequest(r.PostForm)
 		if e != nil {
 			writeError(w, r, e)
 			return
@@ -80,50 +85,4 @@ func checkForm(r *http.Request) *oauthError {
 		}
 	}
 	return nil
-}
-
-// authenticate accepts client_secret_basic or client_secret_post, not both in
-// one request (RFC 6749 §2.3).
-func (s *Server) authenticate(r *http.Request) (*Client, *oauthError) {
-	form := r.PostForm
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return s.checkSecret(form.Get("client_id"), form.Get("client_secret"), "")
-	}
-	const challenge = `Basic realm="token", charset="UTF-8"`
-	id, secret, ok := r.BasicAuth()
-	if !ok {
-		return nil, invalidClient(challenge)
-	}
-	if form.Get("client_secret") != "" {
-		return nil, badRequest("invalid_request", "the client authenticates in two ways at once")
-	}
-	// RFC 6749 §2.3.1: both parts are form-encoded before they are joined.
-	id, err1 := url.QueryUnescape(id)
-	secret, err2 := url.QueryUnescape(secret)
-	if err1 != nil || err2 != nil || (form.Get("client_id") != "" && form.Get("client_id") != id) {
-		return nil, invalidClient(challenge)
-	}
-	return s.checkSecret(id, secret, challenge)
-}
-
-// checkSecret compares hashes, so that the time it takes depends on the length
-// of neither secret, and does so for unknown clients too.
-func (s *Server) checkSecret(id, secret, challenge string) (*Client, *oauthError) {
-	client, ok := s.clients[id]
-	if !ok {
-		client = &Client{}
-	}
-	want, got := sha256.Sum256([]byte(client.Secret)), sha256.Sum256([]byte(secret))
-	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !ok {
-		return nil, invalidClient(challenge)
-	}
-	return client, nil
-}
-
-func invalidClient(challenge string) *oauthError {
-	return &oauthError{
-		status: http.StatusUnauthorized, code: "invalid_client", aadsts: 7000215,
-		description: "the client is unknown or its secret is wrong", challenge: challenge,
-	}
 }

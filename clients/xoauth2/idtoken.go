@@ -1,6 +1,7 @@
 package xoauth2
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
@@ -105,7 +106,7 @@ func (id *idClaims) checkNonce(want string) error {
 func (id *idClaims) account(home homeAccount) tokencache.Account {
 	a := tokencache.Account{
 		ID:       home.id(),
-		LocalID:  id.ObjectID,
+		LocalID:  id.localID(),
 		Tenant:   id.TenantID,
 		Username: id.Username,
 		Name:     id.Name,
@@ -113,11 +114,11 @@ func (id *idClaims) account(home homeAccount) tokencache.Account {
 	if a.ID == "" {
 		a.ID = id.Subject
 	}
-	if a.LocalID == "" {
-		a.LocalID = id.Subject
-	}
 	return a
 }
+
+// localID is the user's ID in the token's tenant.
+func (id *idClaims) localID() string { return cmp.Or(id.ObjectID, id.Subject) }
 
 // homeAccount is Microsoft's client_info: the user's ID in their home
 // directory. It is not signed, but comes from the token endpoint over TLS, like

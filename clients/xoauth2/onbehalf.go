@@ -59,21 +59,21 @@ func (m *metadata) exchanges() bool {
 // with it is left alone: while the incoming token is valid there is no need of it,
 // and afterwards the caller has gone.
 func (s *assertionServer) Refresh(ctx context.Context, _ tokencache.Secret, req tokencache.Request) (tokencache.Grant, error) {
-	g, err := s.exchange(ctx, req)
+	g, _, err := s.exchange(ctx, req)
 	g.RefreshToken = ""
 	return g, err
 }
 
-func (s *assertionServer) exchange(ctx context.Context, req tokencache.Request) (tokencache.Grant, error) {
-	g, _, err := s.client.request(ctx, &req, s.client.onBehalf(s.assertion, req.Scopes))
+func (s *assertionServer) exchange(ctx context.Context, req tokencache.Request) (tokencache.Grant, *tokenResponse, error) {
+	g, r, err := s.client.request(ctx, &req, s.client.onBehalf(s.assertion, req.Scopes))
 	var refused *ProtocolError
 	switch {
 	case isInvalidGrant(err):
-		return tokencache.Grant{}, fmt.Errorf("xoauth2: %w", tokencache.ErrInvalidGrant)
+		return tokencache.Grant{}, nil, fmt.Errorf("xoauth2: %w", tokencache.ErrInvalidGrant)
 	case errors.As(err, &refused) && refused.Code == "invalid_scope":
 		err = &tokencache.InteractionRequiredError{Code: refused.Code, Scopes: req.Scopes}
 	}
-	return g, err
+	return g, r, err
 }
 
 // Revoke does nothing: no refresh token is kept.
@@ -104,20 +104,36 @@ func (c *Client) StartSession(ctx context.Context, session string, scopes ...str
 		scopes = c.scopes
 	}
 	return c.cache.SignInSession(ctx, session, func(ctx context.Context) (tokencache.Grant, error) {
-		s := &assertionServer{client: c, assertion: a}
-		g, err := s.exchange(ctx, tokencache.Request{Scopes: union(scopes, []string{oidc.ScopeOfflineAccess})})
-		if err != nil {
-			return tokencache.Grant{}, err
-		}
-		if g.RefreshToken == "" {
-			return tokencache.Grant{}, fmt.Errorf("xoauth2: the authorization server issued no refresh token on behalf of the caller: %w", errors.ErrUnsupported)
-		}
-		g.Account = tokencache.Account{ID: a.Account(), Tenant: a.Tenant()}
-		if g.Scopes == nil {
-			g.Scopes = scopes // RFC 6749 §5.1
-		}
-		return g, nil
+		return c.start(ctx, a, scopes)
 	})
 }
+
+// start obtains the first tokens of a session, and the ID token with which those of
+// later refreshes are compared, if the server issues one.
+func (c *Client) start(ctx context.Context, a tokencache.Assertion, scopes []string) (tokencache.Grant, error) {
+	s := &assertionServer{client: c, assertion: a}
+	g, r, err := s.exchange(ctx, tokencache.Request{Scopes: union(scopes, []string{oidc.ScopeOpenID, oidc.ScopeOfflineAccess})})
+	switch {
+	case err != nil:
+		return tokencache.Grant{}, err
+	case g.RefreshToken == "":
+		return tokencache.Grant{}, errNoSession
+	}
+	if r.IDToken != "" {
+		id, err := c.verify(ctx, r.IDToken, "")
+		if err != nil {
+			return tokencache.Grant{}, serverError(err)
+		}
+		g.Account = id.account(parseHomeAccount(r.ClientInfo))
+		g.IDToken, g.ClientInfo = tokencache.Secret(r.IDToken), r.ClientInfo
+	}
+	g.Account.ID = a.Account() // it owns what its incoming tokens obtain
+	if g.Scopes == nil {
+		g.Scopes = scopes // RFC 6749 §5.1
+	}
+	return g, nil
+}
+
+var errNoSession = fmt.Errorf("xoauth2: the authorization server issued no refresh token on behalf of the caller: %w", errors.ErrUnsupported)
 
 var errNoAssertion = fmt.Errorf("%w: the context carries no incoming token", tokencache.ErrNoTokens)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -14,8 +15,9 @@ import (
 
 // userServer refreshes the tokens of one account.
 type userServer struct {
-	client  *Client
-	account string // the partition's
+	client    *Client
+	account   string // the partition's
+	partition *tokencache.Partition
 }
 
 // appServer obtains the application's own tokens. It is a type of its own so
@@ -79,7 +81,7 @@ func (s *userServer) identify(ctx context.Context, r *tokenResponse, tenant stri
 	if err != nil {
 		return tokencache.Account{}, serverError(err)
 	}
-	if !home.agrees(id) || !s.is(id, home) {
+	if !home.agrees(id) || !s.is(id, home) && !s.was(ctx, id) {
 		return tokencache.Account{}, errForeign
 	}
 	a := id.account(home)
@@ -97,6 +99,17 @@ func (s *userServer) is(id *idClaims, home homeAccount) bool {
 		return strings.EqualFold(home.id(), s.account)
 	}
 	return id.ObjectID != "" && strings.EqualFold(id.ObjectID+"."+id.TenantID, s.account)
+}
+
+// was tells whether the ID token names the user as the first one did (OpenID Connect
+// Core §12.2). A partition that was begun on behalf of an incoming token is named by
+// that one's subject, and on some servers each client has subjects of its own
+// (pairwise identifiers, §8.1).
+func (s *userServer) was(ctx context.Context, id *idClaims) bool {
+	tokens, err := s.partition.Tokens(ctx)
+	return err == nil && slices.ContainsFunc(tokens.Accounts(), func(a tokencache.Account) bool {
+		return a.ID == s.account && a.LocalID == id.localID()
+	})
 }
 
 // Revoke tells the server to revoke the refresh token (RFC 7009 §2.1).

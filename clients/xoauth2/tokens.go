@@ -24,7 +24,7 @@ func (c *Client) partition(ctx context.Context) (*tokencache.Partition, tokencac
 	if a, ok := tokencache.AssertionFromContext(ctx); ok && tokencache.AssertionKey(a) == p.Key() {
 		return p, &assertionServer{client: c, assertion: a}, nil
 	}
-	return p, &userServer{client: c, account: p.Key().Account()}, nil
+	return p, &userServer{client: c, account: p.Key().Account(), partition: p}, nil
 }
 
 // Token returns an access token of the context's user, or in a web API on behalf of

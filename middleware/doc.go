@@ -16,6 +16,12 @@
 //		return sessions.GetString(ctx, "ticket")
 //	})))
 //
+// In a web API, RequireBearer takes the place of LoadAndSave: it verifies the bearer
+// token of each request, and the partition is that of what is obtained on behalf of
+// its bearer. Challenge passes on to the caller what only the caller can mend.
+//
+//	r.Use(middleware.RequireBearer(cache, client.Verifier("api://tasks"), nil))
+//
 // The middleware is for net/http and everything that takes its handlers, such
 // as chi.
 package middleware

@@ -32,6 +32,14 @@
 // [tokencache.ErrNoTokens]. [Client.AppToken] is the exception: it returns the
 // application's own tokens.
 //
+// # Web APIs
+//
+// [Client.Verifier] verifies incoming access tokens. Behind the middleware's
+// RequireBearer, Token and its like obtain tokens for further APIs on behalf of the
+// caller: with Microsoft Entra ID's on-behalf-of flow, or with token exchange (RFC
+// 8693) on a server that offers that alone. They are kept until the incoming token
+// ends. [Client.StartSession] begins work that goes on after that.
+//
 // # Errors
 //
 // Beside the errors of [tokencache.Partition.Token] there are four: [ErrCallback]

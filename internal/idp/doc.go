@@ -28,6 +28,10 @@
 // Both serve .well-known/openid-configuration below their issuer URL (OpenID
 // Connect Discovery 1.0 §4). A code must be redeemed at the issuer that gave it.
 //
+// MSAL wants https, which [Options.TLS] is for, and asks /common/discovery/instance
+// whether an authority exists: of login.microsoftonline.com, unless it is told not
+// to, so that a test's HTTP client sends that request here.
+//
 // # Clients
 //
 // A [Client] authenticates with its secret, or with a JWT that it signed with its

@@ -44,7 +44,8 @@ func (s *Server) startLogin(w http.ResponseWriter, r *http.Request, u user) stri
 
 func (s *Server) setCookie(w http.ResponseWriter, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{ // #nosec G124 -- Secure would keep it from a server on http
-		Name: s.cookieName(), Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Name: s.cookieName(), Value: value, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, Secure: s.opts.TLS, SameSite: http.SameSiteLaxMode,
 	})
 }
 

@@ -41,6 +41,11 @@ type Options struct {
 	// characters. Defaults to [DefaultTenant].
 	Tenant string
 
+	// TLS makes the server speak https, with a [Server.Certificate] of its own making
+	// that a client has to be told to trust. Its URLs and issuers are https then.
+	// Off by default.
+	TLS bool
+
 	// TokenLifetime is how long access tokens and ID tokens are valid, from one
 	// second to 24 hours. Defaults to 10 minutes. MSAL treats an access token
 	// with less than 5 minutes to live as expired.

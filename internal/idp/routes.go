@@ -46,6 +46,7 @@ func (s *Server) routes() http.Handler {
 		handle("GET "+rm.path("logout"), endpointNone, s.logout)
 		handle("POST "+rm.path("logout"), endpointNone, s.logout)
 	}
+	mux.Handle("GET /common/discovery/instance", s.inRealm(s.plain, endpointDiscovery, s.instanceDiscovery))
 	mux.Handle("GET /device", s.inRealm(s.plain, endpointNone, s.deviceForm))
 	mux.Handle("POST /device", s.inRealm(s.plain, endpointNone, s.deviceSubmit))
 	s.apiRoutes(mux)

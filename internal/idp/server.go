@@ -2,10 +2,12 @@ package idp
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -27,6 +29,8 @@ type Server struct {
 	pages   *pages
 	store   *store
 	faults  *faults
+
+	certificate *x509.Certificate // nil without TLS
 
 	http       *http.Server
 	deliveries *http.Client
@@ -64,34 +68,54 @@ func Listen(addr string, o *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String()) // a TCP address has both
 	s := &Server{
-		opts: opts, url: "http://" + net.JoinHostPort(host, port), clients: clients,
-		keys: keys, pages: pages, store: newStore(), faults: newFaults(),
-		served: make(chan struct{}), closing: make(chan struct{}),
+		opts: opts, clients: clients, keys: keys, pages: pages, store: newStore(), faults: newFaults(),
+		deliveries: newDeliveries(opts.BackChannelRootCAs), served: make(chan struct{}), closing: make(chan struct{}),
 	}
 	s.store.askConsent = opts.Consent
-	s.plain, s.entra = newRealms(s.url, opts.Tenant)
-	s.deliveries = newDeliveries(opts.BackChannelRootCAs)
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.serve(listener, host); err != nil {
+		_ = listener.Close() // nothing was accepted yet
+		return nil, err
+	}
+	return s, nil
+}
+
+// serve answers on a listener from now on, in a goroutine that ends with Close.
+func (s *Server) serve(listener *net.TCPListener, host string) error {
+	address := listener.Addr().(*net.TCPAddr)
 	s.http = &http.Server{
-		Handler:           s.routes(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       exchangeLimit,
 		WriteTimeout:      exchangeLimit,
 		IdleTimeout:       exchangeLimit,
 		MaxHeaderBytes:    maxFormBytes,
 	}
+	scheme := "http"
+	if s.opts.TLS {
+		scheme = "https"
+		var err error
+		if s.http.TLSConfig, s.certificate, err = newCertificate(address.IP); err != nil {
+			return err
+		}
+	}
+	s.url = scheme + "://" + net.JoinHostPort(host, strconv.Itoa(address.Port))
+	s.plain, s.entra = newRealms(s.url, s.opts.Tenant)
+	s.http.Handler = s.routes()
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	go func() {
 		defer close(s.served)
-		_ = s.http.Serve(listener) // always http.ErrServerClosed, after Close
+		if s.opts.TLS {
+			_ = s.http.ServeTLS(listener, "", "") // as below
+		} else {
+			_ = s.http.Serve(listener) // always http.ErrServerClosed, after Close
+		}
 	}()
-	return s, nil
+	return nil
 }
 
 // listenLoopback checks the address before it binds it: a socket that is open
 // to the network, even for a moment, is one too many.
-func listenLoopback(addr string) (net.Listener, string, error) {
+func listenLoopback(addr string) (*net.TCPListener, string, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, "", fmt.Errorf("idp: listen address: %w", err)
@@ -116,7 +140,7 @@ func (s *Server) URL() string { return s.url }
 
 // TenantURL is the issuer that resembles Entra ID: URL()/{tenant}/v2.0. Its
 // authority in MSAL's sense is the same without /v2.0. MSAL accepts https
-// authorities only, and this server speaks http.
+// authorities only, so that it needs [Options.TLS].
 func (s *Server) TenantURL() string { return s.entra.issuer }
 
 // Stats returns the counters as of now.

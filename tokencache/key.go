@@ -35,6 +35,7 @@ const (
 	kindAssertion   keyKind = 2
 	kindApplication keyKind = 3
 	kindSession     keyKind = 4
+	kindFirst       keyKind = 5 // no partition: see Cache.First
 )
 
 // AccountKey is the key of a signed-in user's tokens. The account is the home
@@ -114,7 +115,7 @@ func (k keyID) check() error {
 		if !owned || k.part == "" {
 			return errEmptyPart
 		}
-	case kindApplication:
+	case kindApplication, kindFirst:
 		if k.part == "" {
 			return errEmptyPart
 		}

@@ -85,7 +85,7 @@ func (v *accessVerifier) Verify(ctx context.Context, raw string) (tokencache.Ass
 		SupportedSigningAlgs: c.meta.algorithms(),
 	}).Verify(ctx, raw)
 	if err != nil {
-		return tokencache.AssertionClaims{}, accessError(keys.explain(ctx, err))
+		return tokencache.AssertionClaims{}, insteadOfIDToken(keys.explain(ctx, err), badAccessToken)
 	}
 	var claims accessClaims
 	if err := token.Claims(&claims); err != nil {
@@ -125,15 +125,7 @@ func (a *accessClaims) scopes() []string {
 // isAccess tells an access token from the server's other ones. They are all signed
 // with the same keys.
 func (a *accessClaims) isAccess(raw string) bool {
-	var header struct {
-		Type string `json:"typ"`
-	}
-	first, _, _ := strings.Cut(raw, ".")
-	b, err := base64.RawURLEncoding.DecodeString(first)
-	if err != nil || json.Unmarshal(b, &header) != nil {
-		return false
-	}
-	switch strings.TrimPrefix(strings.ToLower(header.Type), "application/") {
+	switch jwtType(raw) {
 	case "at+jwt":
 		return true
 	case "", "jwt":
@@ -142,10 +134,24 @@ func (a *accessClaims) isAccess(raw string) bool {
 	return false // logout+jwt and others
 }
 
-// accessError is what verify says, of another kind of token.
-func accessError(err error) error {
+// jwtType is the type (typ) of a JWT that has been verified, in lower case and
+// without what may be left out of it (RFC 7515 §4.1.9).
+func jwtType(raw string) string {
+	var header struct {
+		Type string `json:"typ"`
+	}
+	first, _, _ := strings.Cut(raw, ".")
+	b, err := base64.RawURLEncoding.DecodeString(first)
+	if err != nil || json.Unmarshal(b, &header) != nil {
+		return "unreadable"
+	}
+	return strings.TrimPrefix(strings.ToLower(header.Type), "application/")
+}
+
+// insteadOfIDToken says of another kind of token what explain says of an ID token.
+func insteadOfIDToken(err error, bad func(check string) error) error {
 	if check, ok := strings.CutPrefix(err.Error(), ErrIDToken.Error()+": "); ok && errors.Is(err, ErrIDToken) {
-		return badAccessToken(check)
+		return bad(check)
 	}
 	return err
 }

@@ -1,7 +1,9 @@
 package providertest
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -21,7 +23,37 @@ import (
 // output of tests, or a backend, can be searched for it.
 func RunCache(t *testing.T, h Harness) {
 	t.Helper()
-	h.run(t, cacheGroups())
+	groups := cacheGroups()
+	for _, g := range groups {
+		for i := range g.tests {
+			g.tests[i].run = repeated(g.tests[i].run)
+		}
+	}
+	h.run(t, groups)
+}
+
+// repeated repeats a test where there are outages, so that a short one meets some.
+func repeated(run func(*env)) func(*env) {
+	return func(e *env) {
+		for end := time.Now().Add(3 * e.expiry); ; {
+			e.closing(run)
+			if !e.outages || e.Failed() || time.Now().After(end) {
+				return
+			}
+		}
+	}
+}
+
+// closing runs a test, and closes the caches that it has started.
+func (e *env) closing(run func(*env)) {
+	e.Helper()
+	round := *e
+	defer func() {
+		for _, s := range slices.Backward(round.closers) {
+			s()
+		}
+	}()
+	run(&round)
 }
 
 // cacheGroups returns the tests of RunCache. Those of optional parts are named

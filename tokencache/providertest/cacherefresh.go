@@ -21,7 +21,7 @@ func cacheLeaseTests() []testCase {
 func (s *scene) rounds(yield func(int) bool) {
 	end := time.Now()
 	if s.outages {
-		end = end.Add(6 * s.expiry)
+		end = end.Add(4 * s.expiry)
 	}
 	for i := 0; i < 3 || time.Now().Before(end); i++ {
 		if s.Failed() || !yield(i) {

@@ -87,7 +87,7 @@ func (s *scene) machine(p tokencache.Provider) *machine {
 	if m.Cache, err = tokencache.New(m.spy, ns, o); err != nil {
 		s.Fatal("New:", err)
 	}
-	s.Cleanup(func() { s.close(m) })
+	s.closers = append(s.closers, func() { s.close(m) })
 	if m.spy.Capabilities().Watcher == nil {
 		return m
 	}

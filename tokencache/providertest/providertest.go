@@ -173,4 +173,5 @@ type env struct {
 	// outages and adjust are the harness's.
 	outages bool
 	adjust  func(*tokencache.Options)
+	closers []func() // at the end of a test of RunCache
 }

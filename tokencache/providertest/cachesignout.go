@@ -92,12 +92,12 @@ func (s *scene) arrive(g *gate, n int) {
 	}
 }
 
-// wantRefused reports what was in flight, if it was stored. During an outage a
-// token is handed out before it is known that it will be refused, and a sign-in
-// may end without an answer.
+// wantRefused reports what was in flight, if it was stored. A token that cannot be
+// saved at once is handed out before it is known that it will be refused, and
+// during an outage a sign-in may end without an answer.
 func (s *scene) wantRefused(rule string, err error) {
 	s.Helper()
-	if s.outages && (err == nil || errors.Is(err, tokencache.ErrUnavailable)) {
+	if s.late() && err == nil || s.outages && errors.Is(err, tokencache.ErrUnavailable) {
 		return
 	}
 	s.want(rule, err, tokencache.ErrRemoved, "what was in flight")

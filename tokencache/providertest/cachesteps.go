@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -18,6 +19,7 @@ type scene struct {
 	here, there *machine
 	until       time.Time // when outages must be over
 	setup       cacheSetup
+	kept        atomic.Bool // a token was handed out that could not be stored yet
 }
 
 // machine is a Cache in front of a provider.
@@ -70,6 +72,11 @@ func (s *scene) machine(p tokencache.Provider) *machine {
 	s.Helper()
 	m := &machine{spy: &spy{Provider: p, hide: s.setup.hide, listening: make(chan struct{})}}
 	o := &tokencache.Options{Keys: s.keys, L1MaxAge: s.setup.maxAge, IdleTimeout: s.setup.idle}
+	o.Events = func(_ context.Context, e tokencache.Event) {
+		if e.Kind == tokencache.EventUnsaved {
+			s.kept.Store(true)
+		}
+	}
 	// A busy machine answers late, which is no outage. A server that is killed
 	// answers nothing: there is no use in waiting for it.
 	o.ProviderTimeout = 5 * time.Second
@@ -152,12 +159,16 @@ func (s *scene) rawStep(call func() error) error {
 	}
 }
 
-// afterwards waits for what must hold by now. Where there are outages, what could
-// not be stored at once may take a while; if it was lost, it never holds.
+// late tells whether what a Cache has answered may not be stored yet: during an
+// outage, or on a machine that is too busy to save within a second.
+func (s *scene) late() bool { return s.outages || s.kept.Load() }
+
+// afterwards waits for what must hold by now. What could not be stored at once may
+// take a while; if it was lost, it never holds.
 func (s *scene) afterwards(check func() error) error {
 	for {
 		err := s.step(check)
-		if err == nil || !s.outages || time.Now().After(s.until) {
+		if err == nil || !s.late() || time.Now().After(s.until) {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -11,7 +11,12 @@ import (
 
 func TestCacheReference(t *testing.T) {
 	t.Parallel()
-	providertest.RunCache(t, harness(fault(os.Getenv(faultVariable))))
+	f := fault(os.Getenv(faultVariable))
+	h := harness(f)
+	if f == plaintext {
+		h = providertest.Adjust(h, func(o *tokencache.Options) { o.Keys = nil })
+	}
+	providertest.RunCache(t, h)
 }
 
 // TestCacheRealTime runs with one machine, whose clock does not jump.

@@ -62,14 +62,28 @@ func testCacheEverywhere(e *env) {
 			s.stored(promiseEverywhere, m, k, wanting(scopeA))
 		}
 	}
-	var names []tokencache.Name
+	var listed []tokencache.Name
 	err := s.rawStep(func() (err error) {
-		names, err = s.caps.Owners.List(s.ctx, owner)
+		listed, err = s.caps.Owners.List(s.ctx, owner)
 		return err
 	})
 	s.want(ruleList, err, nil, "List")
-	if len(names) > 0 {
-		s.broken(promiseEverywhere, "%d partitions are still there", len(names))
+	if len(listed) > 0 {
+		s.broken(promiseEverywhere, "%d partitions are still listed", len(listed))
+	}
+	s.wantBuried(promiseEverywhere, owner)
+}
+
+// wantBuried reports records of the owner, under the names that were saved.
+func (s *scene) wantBuried(rule, owner string) {
+	s.Helper()
+	for _, n := range append(s.here.spy.saved(), s.there.spy.saved()...) {
+		if n.Owner != owner {
+			continue
+		}
+		if r, err := s.load(n); !r.Removed() {
+			s.broken(rule, "a record of the account is there (error %v)", err)
+		}
 	}
 }
 
@@ -109,6 +123,7 @@ func testCacheEverywhereInFlight(e *env) {
 		s.wantNone(promiseRefused, m, own, tokencache.ErrNoTokens)
 		s.wantNone(promiseRefused, m, caller, tokencache.ErrNoTokens)
 	}
+	s.wantBuried(promiseRefused, s.here.spy.saved()[0].Owner)
 }
 
 // testCacheSignInAgain: right after signing out everywhere, on either machine.

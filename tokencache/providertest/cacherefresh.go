@@ -27,6 +27,7 @@ func (s *scene) rounds(yield func(int) bool) {
 		if s.Failed() || !yield(i) {
 			return
 		}
+		time.Sleep(s.expiry / 20)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -14,6 +15,7 @@ import (
 type spy struct {
 	tokencache.Provider
 	hide func(*tokencache.Capabilities) // what the Cache is not to know of; nil: nothing
+	slow time.Duration                  // that a save is on its way
 
 	calls    atomic.Int64 // loads and saves
 	missed   atomic.Int64 // Changes that were Missed
@@ -41,6 +43,7 @@ func (s *spy) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, 
 		s.names = append(s.names, n)
 	}
 	s.mu.Unlock()
+	time.Sleep(s.slow)
 	return s.Provider.Save(ctx, n, r, c)
 }
 

@@ -17,7 +17,6 @@ type scene struct {
 	keys        *tokencache.Keys
 	server      *server
 	here, there *machine
-	until       time.Time // when outages must be over
 	setup       cacheSetup
 	kept        atomic.Bool // a token was handed out that could not be stored yet
 }
@@ -33,10 +32,11 @@ type cacheSetup struct {
 	maxAge time.Duration                  // of copies; zero: an hour
 	idle   time.Duration                  // IdleTimeout; zero: the default
 	hide   func(*tokencache.Capabilities) // nil: nothing
+	slow   time.Duration                  // that a save is on its way, so that two meet
 }
 
 const (
-	// outagePatience is for how long a test bears with outages.
+	// outagePatience is for how long each step of a test bears with outages.
 	outagePatience = 45 * time.Second
 	// noCopies is a maximum age with which nothing is kept in L1.
 	noCopies = time.Nanosecond
@@ -47,7 +47,7 @@ const (
 
 func (e *env) scene(setup cacheSetup) *scene {
 	e.Helper()
-	s := &scene{env: e, keys: e.newKeys(), server: newServer(), setup: setup, until: time.Now().Add(outagePatience)}
+	s := &scene{env: e, keys: e.newKeys(), server: newServer(), setup: setup}
 	s.here, s.there = s.machine(e.p), s.machine(e.peer)
 	return s
 }
@@ -70,7 +70,7 @@ func random32() []byte {
 // machine starts another Cache in front of the provider, until the test ends.
 func (s *scene) machine(p tokencache.Provider) *machine {
 	s.Helper()
-	m := &machine{spy: &spy{Provider: p, hide: s.setup.hide, listening: make(chan struct{})}}
+	m := &machine{spy: &spy{Provider: p, hide: s.setup.hide, slow: s.setup.slow, listening: make(chan struct{})}}
 	o := &tokencache.Options{Keys: s.keys, L1MaxAge: s.setup.maxAge, IdleTimeout: s.setup.idle}
 	o.Events = func(_ context.Context, e tokencache.Event) {
 		if e.Kind == tokencache.EventUnsaved {
@@ -134,28 +134,26 @@ func (s *scene) patience() time.Duration {
 // step makes a call of a Cache. Where the harness says that there are outages, it
 // is repeated while the backend does not answer: that is no answer to judge.
 func (s *scene) step(call func() error) error {
-	for {
+	for until := time.Now().Add(outagePatience); ; time.Sleep(20 * time.Millisecond) {
 		err := call()
 		down := errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrBusy)
-		if !s.outages || !down || time.Now().After(s.until) {
+		if !s.outages || !down || time.Now().After(until) {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
 // rawStep is step for a call of the provider itself.
 func (s *scene) rawStep(call func() error) error {
-	for {
+	for until := time.Now().Add(outagePatience); ; time.Sleep(20 * time.Millisecond) {
 		err := call()
 		answer := err == nil
 		for _, a := range []error{tokencache.ErrNotFound, tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge} {
 			answer = answer || errors.Is(err, a)
 		}
-		if !s.outages || answer || time.Now().After(s.until) {
+		if !s.outages || answer || time.Now().After(until) {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -166,12 +164,11 @@ func (s *scene) late() bool { return s.outages || s.kept.Load() }
 // afterwards waits for what must hold by now. What could not be stored at once may
 // take a while; if it was lost, it never holds.
 func (s *scene) afterwards(check func() error) error {
-	for {
+	for until := time.Now().Add(outagePatience); ; time.Sleep(20 * time.Millisecond) {
 		err := s.step(check)
-		if err == nil || !s.late() || time.Now().After(s.until) {
+		if err == nil || !s.late() || time.Now().After(until) {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

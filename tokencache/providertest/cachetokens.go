@@ -54,7 +54,7 @@ func testCacheFromL1(e *env) {
 	s := e.scene(cacheSetup{})
 	k := s.signIn(s.here, newAccount(), scopeA).Key()
 	for _, m := range []*machine{s.here, s.there} {
-		for {
+		for end := time.Now().Add(s.patience()); ; {
 			missed := m.spy.missed.Load()
 			s.stored(ruleReadYourWrites, m, k, wanting(scopeA))
 			calls, elsewhere := m.spy.calls.Load(), 0
@@ -69,10 +69,11 @@ func testCacheFromL1(e *env) {
 			if calls == 0 && elsewhere == 0 {
 				break
 			}
-			if m.spy.missed.Load() == missed || time.Now().After(s.until) {
+			if m.spy.missed.Load() == missed || time.Now().After(end) {
 				s.broken(promiseL1, "%d tokens that this process has cost %d calls of the provider, %d came from elsewhere",
 					hits, calls, elsewhere)
 			}
+			time.Sleep(s.expiry / 20)
 		}
 	}
 }
@@ -92,7 +93,7 @@ func testCachePeerSees(e *env) {
 
 // testCacheTwoSignIns: two browsers of one user, on two machines at once.
 func testCacheTwoSignIns(e *env) {
-	s := e.scene(cacheSetup{})
+	s := e.scene(cacheSetup{slow: e.expiry / 20})
 	for range 5 {
 		account, scopes := newAccount(), []string{scopeA, scopeB}
 		s.each(1, func(i int, m *machine) {
@@ -111,7 +112,7 @@ func testCacheTwoSignIns(e *env) {
 // machines at once, are all there afterwards. Nothing but the conditions keeps
 // the writes apart, as there is no lease to wait for.
 func testCacheScopes(e *env) {
-	s := e.scene(cacheSetup{hide: hideLeaser})
+	s := e.scene(cacheSetup{hide: hideLeaser, slow: e.expiry / 20})
 	s.server.keeps = true
 	s.manyRequests(promiseMerge)
 }
@@ -119,6 +120,7 @@ func testCacheScopes(e *env) {
 // manyRequests obtains tokens for scopes and tenants on both machines at once.
 func (s *scene) manyRequests(rule string) {
 	s.Helper()
+	s.server.delay = s.expiry / 20
 	k := s.signIn(s.here, newAccount(), scopeA).Key()
 	const each = 4
 	requests, got := make([]tokencache.Request, 2*each), make([]tokencache.Secret, 2*each)

@@ -56,9 +56,9 @@ type Harness struct {
 	// Outages tells that the backend is down now and then while the tests run, as
 	// one that is killed and started again, and loses nothing that it has
 	// acknowledged. RunCache then repeats what ends with tokencache.ErrUnavailable
-	// or tokencache.ErrBusy, for up to 45 seconds in each test, and waits as long
-	// for what was not stored at once; everything else is held to the promises as
-	// ever. New and Peer must bear with the outages themselves. An outage must not
+	// or tokencache.ErrBusy, each time for up to 45 seconds, and waits as long for
+	// what was not stored at once; everything else is held to the promises as ever.
+	// It also repeats its shorter tests, so that they meet outages. New and Peer must bear with the outages themselves. An outage must not
 	// last longer than Expiry. Run takes no notice: it needs a provider that
 	// repeats its calls.
 	Outages bool

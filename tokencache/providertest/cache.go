@@ -40,7 +40,7 @@ func repeated(run func(*env)) func(*env) {
 			if !e.outages || e.Failed() || time.Now().After(end) {
 				return
 			}
-			time.Sleep(e.expiry / 20) // in a bubble, all else may take no time
+			time.Sleep(e.expiry / 2) // in a bubble, all else may take no time
 		}
 	}
 }

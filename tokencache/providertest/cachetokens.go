@@ -84,9 +84,9 @@ func testCachePeerSees(e *env) {
 	s := e.scene(cacheSetup{maxAge: e.expiry, hide: hideWatcher})
 	k := s.signIn(s.here, newAccount(), scopeA).Key()
 	s.stored(ruleReadYourWrites, s.there, k, wanting(scopeA)) // has a copy from here on
-	new := s.token(promiseNobodyOut, s.here, k, wanting(scopeB))
+	fresh := s.token(promiseNobodyOut, s.here, k, wanting(scopeB))
 	s.outlast()
-	if got := s.stored(promiseMaxAge, s.there, k, wanting(scopeB)); got.AccessToken != new.AccessToken {
+	if got := s.stored(promiseMaxAge, s.there, k, wanting(scopeB)); got.AccessToken != fresh.AccessToken {
 		s.broken(promiseMaxAge, "the other machine has another token than was saved")
 	}
 }

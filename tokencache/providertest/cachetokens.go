@@ -211,7 +211,7 @@ func testCacheClose(e *env) {
 		keys[i] = s.signIn(s.here, newAccount(), scopeA).Key()
 	}
 	var asking sync.WaitGroup
-	s.here.spy.refusing.Store(true)
+	gate := s.server.hold()
 	for i, k := range keys {
 		asking.Go(func() {
 			tok, err := s.ask(s.here, k, wanting(scopeB), s.server)
@@ -221,6 +221,10 @@ func testCacheClose(e *env) {
 			got[i] = tok.AccessToken
 		})
 	}
+	// All are at the server before a save fails: later ones would not be let there.
+	s.arrive(gate, users)
+	s.here.spy.refusing.Store(true)
+	close(gate.opened)
 	asking.Wait()
 	time.AfterFunc(e.expiry, func() { s.here.spy.refusing.Store(false) })
 	s.close(s.here)

@@ -40,6 +40,20 @@ func TestConformanceRealTime(t *testing.T) {
 	})
 }
 
+// TestCache has two caches over one provider, as there is one process.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	h := providertest.Harness{New: func(t *testing.T) tokencache.Provider { return newProvider(t, nil) }}
+	for name, around := range map[string]func(*testing.T, func(*testing.T)){"Bubble": synctest.Test, "RealTime": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := h
+			h.Around = around
+			providertest.RunCache(t, h)
+		})
+	}
+}
+
 func newProvider(t testing.TB, o *memory.Options) *memory.Provider {
 	t.Helper()
 	p, err := memory.New(o)

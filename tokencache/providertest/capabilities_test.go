@@ -24,6 +24,9 @@ func (p *reference) Touch(ctx context.Context, n tokencache.Name, v tokencache.V
 	if r.Version != v && p.fault != touchAnyVersion {
 		return tokencache.ErrConflict
 	}
+	if p.fault == touchNothing {
+		return nil
+	}
 	r.Expires = expires
 	if p.fault == touchNewVersion {
 		r.Version = tokencache.NewVersion()
@@ -52,6 +55,9 @@ func (p *reference) List(ctx context.Context, owner string) ([]tokencache.Name, 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var names []tokencache.Name
+	if p.fault == listNothing {
+		return nil, nil
+	}
 	for n, r := range p.records {
 		if n.Owner != owner || r.Removed() && p.fault != listRemoved {
 			continue

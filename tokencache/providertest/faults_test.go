@@ -86,6 +86,16 @@ const (
 	peerChanges fault = "does not tell of its peer's changes"
 
 	sweepRemovesLiving fault = "sweeps tombstones that have not expired"
+
+	// These matter to a Cache, and only cacheFaults has them.
+	peerNothing      fault = "does not see what its peer saves"
+	saveForgets      fault = "acknowledges a save now and then that it does not make"
+	largeTruncated   fault = "truncates what is large"
+	ownerNamed       fault = "keeps one record of each owner"
+	tombstoneIgnored fault = "acknowledges tombstones that it does not keep"
+	touchNothing     fault = "acknowledges a touch that it does not make"
+	listNothing      fault = "lists nothing"
+	watchBabbles     fault = "tells of changes when a record is only loaded"
 )
 
 // faults has the tests that must fail, which are about the fault. Others may.
@@ -167,23 +177,29 @@ func TestFaults(t *testing.T) {
 	for f, tests := range faults() {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
-			command := exec.CommandContext(t.Context(), os.Args[0],
-				"-test.run=^TestReference$/"+selecting(tests), "-test.timeout=1m")
-			command.Env = append(os.Environ(), faultVariable+"="+string(f))
-			out, err := command.CombinedOutput()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) {
-				t.Fatalf("it passed (error %v)\n%s", err, out)
-			}
-			for _, test := range tests {
-				if want := "--- FAIL: TestReference/" + test + " "; !strings.Contains(string(out), want) {
-					t.Errorf("it failed, but without %q:\n%s", want, shorten(out))
-				}
-			}
-			if !strings.Contains(string(out), "the contract says:") {
-				t.Errorf("no failure quotes the contract:\n%s", shorten(out))
-			}
+			wantFound(t, "TestReference", f, tests)
 		})
+	}
+}
+
+// wantFound wants those tests to fail, if the provider has the fault.
+func wantFound(t *testing.T, suite string, f fault, tests []string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), os.Args[0],
+		"-test.run=^"+suite+"$/"+selecting(tests), "-test.timeout=1m")
+	command.Env = append(os.Environ(), faultVariable+"="+string(f))
+	out, err := command.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("it passed (error %v)\n%s", err, out)
+	}
+	for _, test := range tests {
+		if want := "--- FAIL: " + suite + "/" + test + " "; !strings.Contains(string(out), want) {
+			t.Errorf("it failed, but without %q:\n%s", want, shorten(out))
+		}
+	}
+	if !strings.Contains(string(out), "the contract says:") {
+		t.Errorf("no failure quotes the contract:\n%s", shorten(out))
 	}
 }
 

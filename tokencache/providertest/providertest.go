@@ -11,6 +11,9 @@
 // provider does not offer in its [tokencache.Capabilities] is skipped, by name;
 // everything it offers is tested.
 //
+// [RunCache], with the same harness, tests what applications rely on: the
+// promises that a [tokencache.Cache] makes in front of the provider.
+//
 // [Faults] is a provider for the tests of applications: it stands in front of
 // another one, and is down, slow or forgetful as told.
 //
@@ -49,6 +52,19 @@ type Harness struct {
 	// must be well above the backend's precision and a few round trips to it.
 	// Defaults to 300 ms.
 	Expiry time.Duration
+
+	// Outages tells that the backend is down now and then while the tests run, as
+	// one that is killed and started again, and loses nothing that it has
+	// acknowledged. RunCache then repeats what ends with tokencache.ErrUnavailable
+	// or tokencache.ErrBusy, each time for up to 45 seconds, and waits as long for
+	// what was not stored at once; everything else is held to the promises as ever.
+	// It also repeats its shorter tests, so that they meet outages. New and Peer must bear with the outages themselves. An outage must not
+	// last longer than Expiry. Run takes no notice: it needs a provider that
+	// repeats its calls.
+	Outages bool
+
+	// adjust changes the options of the caches of RunCache, for tests of this package.
+	adjust func(*tokencache.Options)
 }
 
 const defaultExpiry = 300 * time.Millisecond
@@ -80,8 +96,13 @@ func (h Harness) withDefaults(t *testing.T) Harness {
 // Subtests are named Group/Test, such as Conditions/Table.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
+	h.run(t, groups())
+}
+
+func (h Harness) run(t *testing.T, groups []group) {
+	t.Helper()
 	h = h.withDefaults(t)
-	for _, g := range groups() {
+	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
 			for _, c := range g.tests {
@@ -103,7 +124,7 @@ func (h Harness) runOne(t *testing.T, g group, c testCase) {
 		t.Skipf("the provider does not offer Capabilities.%s", g.name)
 	}
 	c.run(&env{
-		T: t, ctx: t.Context(), expiry: h.Expiry,
+		T: t, ctx: t.Context(), expiry: h.Expiry, outages: h.Outages, adjust: h.adjust,
 		p: p, caps: caps, peer: h.Peer(t, p),
 	})
 }
@@ -149,4 +170,8 @@ type env struct {
 	p, peer tokencache.Provider
 	caps    tokencache.Capabilities
 	expiry  time.Duration
+	// outages and adjust are the harness's.
+	outages bool
+	adjust  func(*tokencache.Options)
+	closers []func() // at the end of a test of RunCache
 }

@@ -32,6 +32,7 @@ type store struct {
 
 	// Only faults use these.
 	loads    int
+	saves    int
 	previous map[tokencache.Name]tokencache.Record
 }
 
@@ -87,6 +88,9 @@ func (p *reference) Load(ctx context.Context, n tokencache.Name) (tokencache.Rec
 			return tokencache.Record{}, tokencache.ErrNotFound
 		}
 		return tokencache.Record{}, ctx.Err()
+	}
+	if p.fault == watchBabbles {
+		defer p.tell(tokencache.Change{Name: n, Version: tokencache.NewVersion()})
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,6 +161,9 @@ func (p *reference) Save(ctx context.Context, n tokencache.Name, r tokencache.Re
 		}
 		r.Sealed = r.Sealed[:tokencache.MaxSealedSize]
 	}
+	if p.fault == largeTruncated {
+		r.Sealed = r.Sealed[:min(len(r.Sealed), 64<<10)]
+	}
 	p.mu.Lock()
 	err := p.saveLocked(p.folded(n), r, c)
 	p.mu.Unlock()
@@ -186,6 +193,10 @@ func (p *reference) saveLocked(n tokencache.Name, r tokencache.Record, c tokenca
 	}
 	if stale && !r.Removed() {
 		return tokencache.ErrRemoved
+	}
+	p.saves++
+	if p.fault == tombstoneIgnored && r.Removed() || p.fault == saveForgets && p.saves%5 == 0 {
+		return nil
 	}
 	p.put(n, r, there)
 	return nil
@@ -269,10 +280,16 @@ func (f fault) indexIsWrong() bool {
 	return f == listForgets || f == listLags || f == listGap || f == listDrops
 }
 
-// folded is the name as a case-insensitive collation sees it.
+// folded is the name under which the faults keep a record, such as what a
+// case-insensitive collation sees.
 func (p *reference) folded(n tokencache.Name) tokencache.Name {
-	if p.fault == nameFolded {
+	switch p.fault {
+	case nameFolded:
 		n.Partition = string(bytes.ToLower([]byte(n.Partition)))
+	case ownerNamed:
+		n.Partition = n.Owner
+	case peerNothing:
+		n.Partition = p.local(peerNothing, n.Partition)
 	}
 	return n
 }

@@ -44,7 +44,8 @@ type logoutClaims struct {
 // Web sessions are not ended by it: their tickets open nothing any more.
 //
 // Errors: [ErrLogoutToken]; one that is [errors.ErrUnsupported] for a token that names
-// no subject; and those of [tokencache.Partition.SignOutEverywhere], after which the
+// a session and no subject, or on Microsoft Entra ID, which sends none, no oid and tid;
+// and those of [tokencache.Partition.SignOutEverywhere], after which the
 // user may still be signed in.
 func (c *Client) BackChannelLogout(ctx context.Context, logoutToken string) error {
 	claims, err := c.verifyLogout(ctx, logoutToken)
@@ -72,7 +73,6 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, e
 	token, err := oidc.NewVerifier(c.meta.Issuer, keys, &oidc.Config{
 		SkipIssuerCheck:      true, // they are compared below, see verify
 		SkipClientIDCheck:    true,
-		SkipExpiryCheck:      true, // the claim is optional before the final version
 		SupportedSigningAlgs: c.meta.algorithms(),
 	}).Verify(ctx, raw)
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, e
 		return nil, badLogout("issuer")
 	case !slices.Contains(token.Audience, c.config.ClientID):
 		return nil, badLogout("audience")
-	case age > logoutAge || age < -logoutAge, !token.Expiry.IsZero() && time.Now().After(token.Expiry):
+	case age > logoutAge || age < -logoutAge:
 		return nil, badLogout("time")
 	case !ok || len(event) == 0 || event[0] != '{':
 		return nil, badLogout("event")
@@ -101,8 +101,8 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, e
 		return nil, badLogout("ID")
 	case claims.Subject == "" && claims.Session == "":
 		return nil, badLogout("neither subject nor session")
-	case claims.Subject == "":
-		return nil, fmt.Errorf("xoauth2: a logout token that names a session and no subject: %w", errors.ErrUnsupported)
+	case claims.Subject == "", c.meta.entra != nil && (claims.ObjectID == "" || claims.TenantID == ""):
+		return nil, fmt.Errorf("xoauth2: a logout token that does not tell whose account it is about: %w", errors.ErrUnsupported)
 	}
 	return &claims, nil
 }

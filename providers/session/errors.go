@@ -26,7 +26,7 @@ type failure struct {
 	err  error
 }
 
-func (f *failure) Error() string { return "session: " + f.text + ": its store fails" }
+func (f *failure) Error() string { return "session: " + f.text + ": the session store fails" }
 
 // Unwrap returns the store's error, and that it is an outage.
 func (f *failure) Unwrap() []error { return []error{tokencache.ErrUnavailable, f.err} }

@@ -115,9 +115,8 @@ func everywhere(t *testing.T, test func(t *testing.T, sessions *scs.SessionManag
 
 func newOurs(t testing.TB, sessions *scs.SessionManager, o *session.Options) *world {
 	t.Helper()
-	a := newAuthority()
-	p := newProvider(t, sessions, o)
-	return newWorld(t, sessions, &ours{p, newCache(t, p, newKeys(t)), a}, a)
+	app := newApp(t, newProvider(t, sessions, o))
+	return newWorld(t, sessions, app, app.authority)
 }
 
 // What these tests look for is there to be found: tokens in session values are lost,

@@ -127,8 +127,15 @@ type app interface {
 // ours is an app with this package.
 type ours struct {
 	provider  *session.Provider
+	keys      *tokencache.Keys
 	cache     *tokencache.Cache
 	authority *authority
+}
+
+func newApp(t testing.TB, p *session.Provider) *ours {
+	t.Helper()
+	keys := newKeys(t)
+	return &ours{p, keys, newCache(t, p, keys), newAuthority()}
 }
 
 func (o *ours) around(next http.Handler) http.Handler {

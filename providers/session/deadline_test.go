@@ -164,7 +164,7 @@ func TestDeadlineOfOthers(t *testing.T) {
 // nameOf is where the tokens of the session are.
 func (b *bound) nameOf(t testing.TB) tokencache.Name {
 	t.Helper()
-	must(t, b.cache.Partition(ticketOf(t, b.ours, b.ctx).Key()).Expire(b.ctx)) // saves
+	must(t, b.cache.Partition(ticketOf(t, b.ctx, b.ours).Key()).Expire(b.ctx)) // saves
 	return b.spy.name
 }
 
@@ -173,7 +173,7 @@ func (b *bound) nameOf(t testing.TB) tokencache.Name {
 func TestNoNeedlessTouch(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBound(t)
-		key := ticketOf(t, b.ours, b.ctx).Key()
+		key := ticketOf(t, b.ctx, b.ours).Key()
 		saved, version := b.spy.saved, b.spy.last.Version
 		for range 20 {
 			time.Sleep(time.Minute) // L1 is empty by then
@@ -203,7 +203,7 @@ func TestDeadlinePasses(t *testing.T) {
 	everywhere(t, func(t *testing.T, sessions *scs.SessionManager, o *session.Options) {
 		sessions.Lifetime = time.Second
 		app, ctx := signedIn(t, sessions, o)
-		partition := app.cache.Partition(ticketOf(t, app, ctx).Key())
+		partition := app.cache.Partition(ticketOf(t, ctx, app).Key())
 		must(t, app.refresh(tokencache.NewContext(ctx, partition)))
 		time.Sleep(time.Until(sessions.Deadline(ctx)) + 100*time.Millisecond)
 		fresh := newCache(t, app.provider, app.keys) // which has nothing in memory

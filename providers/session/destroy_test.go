@@ -17,7 +17,7 @@ func TestDestroy(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, sessions *scs.SessionManager, o *session.Options) {
 		app, ctx := signedIn(t, sessions, o)
-		key, token := ticketOf(t, app, ctx).Key(), sessions.Token(ctx)
+		key, token := ticketOf(t, ctx, app).Key(), sessions.Token(ctx)
 		must(t, app.signOut(ctx))
 		if err := app.cache.Partition(key).Check(t.Context()); !errors.Is(err, tokencache.ErrRemoved) {
 			t.Errorf("the tokens are there: %v", err)
@@ -37,7 +37,7 @@ func TestDestroyAlone(t *testing.T) {
 	t.Parallel()
 	m := inMemory(t)
 	app, ctx := signedIn(t, m, nil)
-	key := ticketOf(t, app, ctx).Key()
+	key := ticketOf(t, ctx, app).Key()
 	if err := app.provider.Destroy(ctx, nil, nil); err == nil {
 		t.Error("destroyed without a cache")
 	}
@@ -52,7 +52,7 @@ func TestDestroyInOutage(t *testing.T) {
 	t.Parallel()
 	m, faults := inMemory(t), providertest.NewFaults(newMemory(t))
 	app, ctx := signedIn(t, m, &session.Options{Provider: faults})
-	key, token := ticketOf(t, app, ctx).Key(), m.Token(ctx)
+	key, token := ticketOf(t, ctx, app).Key(), m.Token(ctx)
 	faults.Set(providertest.Down())
 	if err := app.signOut(ctx); !errors.Is(err, tokencache.ErrUnavailable) {
 		t.Errorf("error %v", err)
@@ -60,7 +60,7 @@ func TestDestroyInOutage(t *testing.T) {
 	if _, found := find(t, m.Store, token); !found {
 		t.Error("the session is gone, and the tokens are not")
 	}
-	if got := ticketOf(t, app, ctx); got.Key() != key {
+	if got := ticketOf(t, ctx, app); got.Key() != key {
 		t.Error("the ticket is another")
 	}
 	faults.Clear()
@@ -82,7 +82,7 @@ func TestDestroyForbidden(t *testing.T) {
 	if !errors.Is(err, forbidden) {
 		t.Errorf("error %v", err)
 	}
-	must(t, app.cache.Partition(ticketOf(t, app, ctx).Key()).Check(ctx))
+	must(t, app.cache.Partition(ticketOf(t, ctx, app).Key()).Check(ctx))
 }
 
 // A server that cannot be told is reported, and keeps nobody signed in.
@@ -90,7 +90,7 @@ func TestDestroyWithoutServer(t *testing.T) {
 	t.Parallel()
 	m := inMemory(t)
 	app, ctx := signedIn(t, m, nil)
-	key, token := ticketOf(t, app, ctx).Key(), m.Token(ctx)
+	key, token := ticketOf(t, ctx, app).Key(), m.Token(ctx)
 	app.authority.deaf.Store(true)
 	var server *tokencache.ServerError
 	if err := app.signOut(ctx); !errors.As(err, &server) {
@@ -151,7 +151,7 @@ func TestDestroyWithoutSessionStore(t *testing.T) {
 	store := &broken{Store: inMemory(t).Store}
 	m := newManager(store)
 	app, ctx := signedIn(t, m, &session.Options{Provider: newMemory(t)})
-	key := ticketOf(t, app, ctx).Key()
+	key := ticketOf(t, ctx, app).Key()
 	store.down = true
 	err := app.signOut(ctx)
 	if !errors.Is(err, tokencache.ErrUnavailable) || !errors.Is(err, errBroken) {
@@ -160,7 +160,7 @@ func TestDestroyWithoutSessionStore(t *testing.T) {
 	if err := app.cache.Partition(key).Check(t.Context()); !errors.Is(err, tokencache.ErrRemoved) {
 		t.Error("the tokens are there")
 	}
-	ticketOf(t, app, ctx)
+	ticketOf(t, ctx, app)
 	store.down = false
 	must(t, app.signOut(ctx))
 }

@@ -279,12 +279,12 @@ func TestIterate(t *testing.T) {
 			if records != 2 || sessions != 1 {
 				t.Errorf("%d records and %d sessions, want 2 and 1", records, sessions)
 			}
-			must(t, app.cache.Partition(ticketOf(t, app, ctx).Key()).Check(ctx))
+			must(t, app.cache.Partition(ticketOf(t, ctx, app).Key()).Check(ctx))
 		})
 	}
 }
 
-func ticketOf(t testing.TB, app *ours, ctx context.Context) tokencache.Ticket {
+func ticketOf(t testing.TB, ctx context.Context, app *ours) tokencache.Ticket {
 	t.Helper()
 	ticket, err := app.provider.Ticket(ctx)
 	must(t, err)
@@ -327,6 +327,6 @@ func TestRecordIsNoSession(t *testing.T) {
 		if sessions != 1 {
 			t.Errorf("%d sessions", sessions)
 		}
-		must(t, app.cache.Partition(ticketOf(t, app, ctx).Key()).Check(ctx))
+		must(t, app.cache.Partition(ticketOf(t, ctx, app).Key()).Check(ctx))
 	}
 }

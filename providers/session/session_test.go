@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -329,4 +330,34 @@ func TestRecordIsNoSession(t *testing.T) {
 		}
 		must(t, app.cache.Partition(ticketOf(t, ctx, app).Key()).Check(ctx))
 	}
+}
+
+// jsonCodec is one that keeps texts, and changes bytes and times into texts.
+type jsonCodec struct{}
+
+type jsonSession struct {
+	Deadline time.Time
+	Values   map[string]any
+}
+
+func (jsonCodec) Encode(deadline time.Time, values map[string]any) ([]byte, error) {
+	return json.Marshal(jsonSession{deadline, values})
+}
+
+func (jsonCodec) Decode(b []byte) (time.Time, map[string]any, error) {
+	var s jsonSession
+	err := json.Unmarshal(b, &s)
+	return s.Deadline, s.Values, err
+}
+
+// Every Codec will do.
+func TestCodec(t *testing.T) {
+	t.Parallel()
+	m := inMemory(t)
+	m.Codec = jsonCodec{}
+	app, ctx := signedIn(t, m, nil)
+	reloaded := begin(t, m, m.Token(ctx))
+	partition := app.cache.Partition(ticketOf(t, reloaded, app).Key())
+	must(t, app.refresh(tokencache.NewContext(reloaded, partition)))
+	must(t, newCache(t, app.provider, app.keys).Partition(partition.Key()).Check(t.Context()))
 }

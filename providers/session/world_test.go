@@ -29,8 +29,8 @@ const patience = 20 * time.Second
 type authority struct {
 	mu        sync.Mutex
 	serial    int
-	size      int // of what it issues, in bytes more
-	live      map[tokencache.Secret]bool
+	size      int                        // of what it issues, in bytes more
+	live      map[tokencache.Secret]bool // false: spent
 	refreshes atomic.Int64
 	reused    atomic.Int64
 	revoked   atomic.Int64
@@ -64,13 +64,16 @@ func (a *authority) signIn(account string) func(context.Context) (tokencache.Gra
 func (a *authority) Refresh(_ context.Context, rt tokencache.Secret, _ tokencache.Request) (tokencache.Grant, error) {
 	a.refreshes.Add(1)
 	a.mu.Lock()
-	ok := a.live[rt]
-	if delete(a.live, rt); !ok {
+	ok, known := a.live[rt]
+	switch {
+	case ok:
+		a.live[rt] = false
+	case known:
+		a.reused.Add(1)
 		clear(a.live)
 	}
 	a.mu.Unlock()
-	if !ok {
-		a.reused.Add(1)
+	if !ok { // reused, or revoked
 		return tokencache.Grant{}, tokencache.ErrInvalidGrant
 	}
 	return a.issue(), nil

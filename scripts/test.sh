@@ -13,12 +13,12 @@ run() {
 
 # Tests with real servers and processes have answers come in time, so they run one package after the other; and those of
 # providers mostly wait, so more of them at once than there are processors.
-busy='/(examples/webapp|internal/failures|internal/fleet|internal/testserver|providers/redis|providers/sql)$'
+busy='/(examples/webapp|internal/failures|internal/fleet|internal/testserver|providers/redis|providers/session|providers/sql)$'
 {
 	# shellcheck disable=SC2046 # a list of packages
 	run $(go list ./... | grep -vE "$busy")
 	(cd bench && run ./...)
-	run -p=1 -parallel=8 ./internal/testserver ./providers/redis ./providers/sql
+	run -p=1 -parallel=8 ./internal/testserver ./providers/redis ./providers/session ./providers/sql
 	run -p=1 ./internal/failures ./internal/fleet ./examples/webapp
 } | tee "$out" | grep -E '^(ok|FAIL|panic:) ' || true
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -10,7 +11,11 @@ import (
 // TestCrowd lets many users with expired tokens all ask at once: the server
 // must see one refresh for each, and each must get their own tokens.
 func TestCrowd(t *testing.T) {
-	const users, requests = 200, 16
+	const requests = 16
+	users := 100
+	if os.Getenv("COATCHECK_STRESS") != "" {
+		users = 200
+	}
 	for _, nodes := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
 			// The race detector makes one process of a thousand requests slow.
@@ -46,7 +51,7 @@ func TestCrowd(t *testing.T) {
 			close(start)
 			wg.Wait()
 			after := s.idp().Stats()
-			if got := after.TokenRequests.RefreshToken - before.TokenRequests.RefreshToken; got != users {
+			if got := after.TokenRequests.RefreshToken - before.TokenRequests.RefreshToken; got != int64(users) {
 				t.Errorf("the server saw %d refreshes, want %d", got, users)
 			}
 			if after.RefreshReused != 0 || after.FamiliesRevoked != 0 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck-go/coatcheck/internal/background"
 )
 
 // idle checks the idle connections of the client's pools. When a firewall or a
@@ -18,7 +20,6 @@ import (
 type idle struct {
 	mu       sync.Mutex
 	checking bool
-	closed   bool
 }
 
 const (
@@ -44,7 +45,7 @@ func (p *Provider) answered(err error) error {
 	}
 	var reply redis.Error
 	if c, ok := p.client.(*redis.ClusterClient); ok && err != nil && !errors.As(err, &reply) && !errors.Is(err, context.Canceled) {
-		c.ReloadState(p.life) // in the background, at most five times a second
+		c.ReloadState(p.work.Life) // in the background, at most five times a second
 	}
 	return mapped(err)
 }
@@ -68,24 +69,16 @@ func (p *Provider) suspect() {
 	d := &p.idle
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.checking || d.closed {
+	if d.checking {
 		return
 	}
-	d.checking = true
-	p.work.Go(func() {
-		p.checkIdle(p.life)
-		sleep(p.life, idlePause)
+	d.checking = p.work.Go(func(ctx context.Context) {
+		p.checkIdle(ctx)
+		background.Sleep(ctx, idlePause)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.checking = false
 	})
-}
-
-// close lets no further check begin.
-func (d *idle) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
 }
 
 // checkIdle asks each server over all idle connections at once, until none of

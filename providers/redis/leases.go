@@ -28,7 +28,7 @@ func (p *Provider) Acquire(ctx context.Context, n tokencache.Name, ttl time.Dura
 	switch {
 	case err != nil:
 		if !notDone(err) {
-			p.doubt(l, ttl)
+			p.doubts.Add(l.release, ttl)
 		}
 		return nil, err
 	case answer == 0:

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -22,10 +22,8 @@ type Provider struct {
 	// punctual tells that the client's calls end with their contexts.
 	punctual bool
 
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-	work   sync.WaitGroup // in the background
-	doubts doubts
+	work   *background.Work
+	doubts *background.Doubts
 	idle   idle
 	reads  reads
 }
@@ -54,13 +52,14 @@ func New(client redis.UniversalClient, o *Options) (*Provider, error) {
 		return nil, err
 	}
 	p := &Provider{client: client, prefix: opts.Prefix, channel: opts.Prefix + "changes", log: opts.Log, punctual: punctual}
+	p.work = background.NewWork()
+	p.doubts = background.NewDoubts(p.work)
 	_, oneServer := client.(*redis.Client)
 	p.reads.client, p.reads.scattered = client, !oneServer
 	if known && !punctual {
 		p.log.Warn("coatcheck: " + "the client has ContextTimeoutEnabled off: a call whose deadline has passed goes on in the background, " +
 			"and keeps a connection, until the client's own timeouts end it; see RecommendedOptions")
 	}
-	p.life, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
 
@@ -87,22 +86,7 @@ func check(client redis.UniversalClient) (punctual, known bool, err error) {
 // Close ends every Watch and the provider's own work in the background, and waits
 // for that work until ctx ends, but not for the Watches. The client stays open.
 // Closing again does nothing.
-func (p *Provider) Close(ctx context.Context) error {
-	p.doubts.close()
-	p.idle.close()
-	p.end()
-	done := make(chan struct{})
-	go func() {
-		p.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (p *Provider) Close(ctx context.Context) error { return p.work.Close(ctx) }
 
 // Capabilities returns those that [Provider] names. See [tokencache.Provider].
 func (p *Provider) Capabilities() tokencache.Capabilities {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -30,7 +31,7 @@ const (
 func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	closed := context.AfterFunc(p.life, cancel) //nolint:contextcheck // Close ends it as well as its caller
+	closed := context.AfterFunc(p.work.Life, cancel) //nolint:contextcheck // Close ends it as well as its caller
 	defer closed()
 	for failed := false; watching.Err() == nil; {
 		heard, err := p.listen(watching, notify)
@@ -43,7 +44,7 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 			failed = true
 			p.log.Warn("coatcheck: changes of other machines are not heard of until there is a connection again", "error", err)
 		}
-		sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
+		background.Sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

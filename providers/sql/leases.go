@@ -27,7 +27,7 @@ func (p *Provider) Acquire(ctx context.Context, n tokencache.Name, ttl time.Dura
 	switch {
 	case err != nil:
 		if unsure(err) {
-			p.doubt(l, ttl)
+			p.doubts.Add(l.release, ttl)
 		}
 		return nil, err
 	case !granted:
@@ -47,6 +47,11 @@ func (l *lease) Renew(ctx context.Context, ttl time.Duration) error {
 
 // Release gives the lease back. See [tokencache.Lease].
 func (l *lease) Release(ctx context.Context) error {
-	_, err := l.p.db.release(ctx, l.name, l.holder)
+	_, err := l.release(ctx)
 	return err
+}
+
+// release tells whether the lease was still there.
+func (l *lease) release(ctx context.Context) (found bool, err error) {
+	return l.p.db.release(ctx, l.name, l.holder)
 }

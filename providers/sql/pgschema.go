@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/coatcheck-go/coatcheck/internal/background"
 )
 
 // check looks at the schema with one query: the first one, unless there is a table
@@ -70,7 +72,7 @@ func (p *postgres) migrate(ctx context.Context) error {
 		}
 		err = p.call(ctx, repeatable, func() error { return p.migrateOnce(ctx) })
 		var reply *pgconn.PgError
-		if p.inTx || !errors.As(err, &reply) || reply.Code != "55P03" || !sleep(ctx, lockPause) {
+		if p.inTx || !errors.As(err, &reply) || reply.Code != "55P03" || !background.Sleep(ctx, lockPause) {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -98,7 +99,7 @@ func (w *pgPoller) collect(rows pgx.Rows) (changes []tokencache.Change, err erro
 
 func (w *pgPoller) wait(ctx context.Context) {
 	if w.ear == nil {
-		sleep(ctx, watchInterval)
+		background.Sleep(ctx, watchInterval)
 		return
 	}
 	w.ear.wait(ctx)

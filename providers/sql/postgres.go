@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -107,7 +108,7 @@ func (p *postgres) call(ctx context.Context, again repeat, f func() error) error
 		case p.inTx || ctx.Err() != nil:
 			return p.mapped(ctx, err, sent)
 		case kind == pgCollided && try < pgTries:
-			if !sleep(ctx, pause(try)) {
+			if !background.Sleep(ctx, pause(try)) {
 				return p.mapped(ctx, err, sent)
 			}
 		case kind == pgLost && !lost && (again == repeatable || again == once && undone(err)):

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -16,10 +16,8 @@ type Provider struct {
 	db  dialect
 	log *slog.Logger
 
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-	work   sync.WaitGroup // in the background
-	doubts doubts
+	work   *background.Work
+	doubts *background.Doubts
 }
 
 var (
@@ -49,29 +47,14 @@ func New(ctx context.Context, db *Database) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{db: db.dialect, log: db.options.Log}
-	p.life, p.end = context.WithCancel(context.Background())
-	return p, nil
+	work := background.NewWork()
+	return &Provider{db: db.dialect, log: db.options.Log, work: work, doubts: background.NewDoubts(work)}, nil
 }
 
 // Close ends every Watch and the provider's own work in the background, and waits
 // for that work until ctx ends, but not for the Watches. The database stays open.
 // Closing again does nothing.
-func (p *Provider) Close(ctx context.Context) error {
-	p.doubts.close()
-	p.end()
-	done := make(chan struct{})
-	go func() {
-		p.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (p *Provider) Close(ctx context.Context) error { return p.work.Close(ctx) }
 
 // Capabilities returns those that [Provider] names. See [tokencache.Provider].
 func (p *Provider) Capabilities() tokencache.Capabilities { return p.db.offers(p) }

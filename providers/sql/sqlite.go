@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -193,7 +194,7 @@ func (s *sqlite) call(ctx context.Context, f func() error) error {
 		case ctx.Err() != nil:
 			return sqliteError(ctx, err)
 		case sqliteLocked(code):
-			if !sleep(ctx, pause(try)) {
+			if !background.Sleep(ctx, pause(try)) {
 				return sqliteError(ctx, err)
 			}
 		case code&0xff == sqliteFull && !full && s.makeRoom(ctx):

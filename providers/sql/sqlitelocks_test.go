@@ -19,7 +19,7 @@ func locked(t *testing.T, file string) (release func()) {
 	t.Helper()
 	conn, err := handle(t, file, 1).Conn(t.Context())
 	must(t, err)
-	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	_, err = conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE") // others may write just now
 	must(t, err)
 	release = sync.OnceFunc(func() {
 		_, err := conn.ExecContext(context.Background(), "ROLLBACK")

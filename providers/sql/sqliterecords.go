@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"time"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -143,7 +144,7 @@ func (s *sqlite) sweep(ctx context.Context) (count int, more bool, err error) {
 		more = more || swept == sweepStep
 	}
 	if more {
-		sleep(ctx, time.Since(start))
+		background.Sleep(ctx, time.Since(start))
 	}
 	return count, more, nil
 }

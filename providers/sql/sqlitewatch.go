@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -56,6 +57,6 @@ func (w *sqlitePoller) poll(ctx context.Context) (changes []tokencache.Change, m
 	return changes, missed, nil
 }
 
-func (w *sqlitePoller) wait(ctx context.Context) { sleep(ctx, watchInterval) }
+func (w *sqlitePoller) wait(ctx context.Context) { background.Sleep(ctx, watchInterval) }
 
 func (w *sqlitePoller) close() {}

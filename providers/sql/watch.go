@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -31,7 +32,7 @@ var errClosed = &failure{text: "the provider is closed"}
 func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	closed := context.AfterFunc(p.life, cancel) //nolint:contextcheck // Close ends it as well as its caller
+	closed := context.AfterFunc(p.work.Life, cancel) //nolint:contextcheck // Close ends it as well as its caller
 	defer closed()
 	for failed := false; watching.Err() == nil; {
 		told, err := p.follow(watching, notify)
@@ -42,7 +43,7 @@ func (p *Provider) Watch(ctx context.Context, notify func(tokencache.Change)) er
 			failed = true
 			p.log.Warn("coatcheck: changes of other machines are not heard of until the database answers again", "error", err)
 		}
-		sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
+		background.Sleep(watching, watchPause/2+rand.N(watchPause)) // #nosec G404 -- jitter, not a secret
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -51,8 +51,8 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 	if a.store, err = openStore(ctx, &cfg, log); err != nil {
 		return nil, err
 	}
-	a.store.keepSwept(cfg.sweepPause, log) //nolint:contextcheck // ctx is for starting; the sweeps end with close
-	if a.issuer, err = openIssuer(&cfg); err != nil {
+	a.store.keepSwept(cfg.sweepPause, log)            //nolint:contextcheck // ctx is for starting; the sweeps end with close
+	if a.issuer, err = openIssuer(&cfg); err != nil { //nolint:contextcheck // what is asked of it later is asked by others
 		return nil, err
 	}
 	for k := range cfg.nodes {

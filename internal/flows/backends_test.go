@@ -1,0 +1,114 @@
+package flows_test
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	_ "modernc.org/sqlite"
+
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	"github.com/coatcheck-go/coatcheck/providers/memory"
+	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
+	"github.com/coatcheck-go/coatcheck/providers/session"
+	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// backend is a kind of store.
+type backend struct {
+	name  string
+	start func(*testing.T) *store
+}
+
+// store is one that runs. connect returns a provider for one more machine, which ends
+// with the test.
+type store struct {
+	connect func(*testing.T) tokencache.Provider
+}
+
+var backends = []backend{
+	{"memory", startMemory}, {"session", startSession}, {"redis", startRedis}, {"postgres", startPostgres}, {"sqlite", startSQLite},
+}
+
+// shared are those that several processes can share.
+var shared = backends[2:4]
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// startMemory is one process, whose caches are of several clients.
+func startMemory(t *testing.T) *store {
+	t.Helper()
+	p, err := memory.New(nil)
+	check(t, err)
+	t.Cleanup(func() { check(t, p.Close(context.Background())) })
+	return &store{func(*testing.T) tokencache.Provider { return p }}
+}
+
+// startSession is the store of a session manager.
+func startSession(t *testing.T) *store {
+	t.Helper()
+	manager := scs.New()
+	t.Cleanup(manager.Store.(*memstore.MemStore).StopCleanup)
+	return &store{func(t *testing.T) tokencache.Provider {
+		t.Helper()
+		p, err := session.New(manager, nil)
+		check(t, err)
+		return p
+	}}
+}
+
+func startRedis(t *testing.T) *store {
+	t.Helper()
+	server := testserver.NewRedis(t)
+	return &store{func(t *testing.T) tokencache.Provider {
+		t.Helper()
+		o := redisprovider.RecommendedOptions()
+		o.Addrs = []string{server.Addr()}
+		client := redis.NewUniversalClient(o)
+		t.Cleanup(func() { _ = client.Close() })
+		p, err := redisprovider.New(client, &redisprovider.Options{Log: quiet})
+		check(t, err)
+		t.Cleanup(func() { check(t, p.Close(context.Background())) })
+		return p
+	}}
+}
+
+func startPostgres(t *testing.T) *store {
+	t.Helper()
+	server := testserver.NewPostgres(t)
+	return &store{func(t *testing.T) tokencache.Provider {
+		t.Helper()
+		pool, err := pgxpool.New(t.Context(), server.URL())
+		check(t, err)
+		t.Cleanup(pool.Close)
+		return open(t, sqlprovider.Postgres(pool, &sqlprovider.Options{Log: quiet}))
+	}}
+}
+
+func startSQLite(t *testing.T) *store {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tokens.db")
+	return &store{func(t *testing.T) tokencache.Provider {
+		t.Helper()
+		db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(2000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
+		check(t, err)
+		t.Cleanup(func() { _ = db.Close() })
+		return open(t, sqlprovider.SQLite(db, &sqlprovider.Options{Log: quiet}))
+	}}
+}
+
+func open(t *testing.T, db *sqlprovider.Database) tokencache.Provider {
+	t.Helper()
+	check(t, db.Migrate(t.Context()))
+	p, err := sqlprovider.New(t.Context(), db)
+	check(t, err)
+	t.Cleanup(func() { check(t, p.Close(context.Background())) })
+	return p
+}

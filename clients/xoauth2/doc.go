@@ -51,9 +51,9 @@
 // # Errors
 //
 // Beside the errors of [tokencache.Partition.Token] there are a few: [ErrCallback],
-// [ErrDeviceCode] and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer, and
-// *[ProtocolError] says that the configuration is wrong. No error and no log of
-// this package holds a token, a code, a secret or an account.
+// [ErrDeviceCode] and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer,
+// and *[ProtocolError] says that the configuration is wrong. No error and no log
+// of this package holds a token, a code, a secret or an account.
 //
 // An ID token that comes with a refresh is verified like the first one and must
 // be about the same user. Its nonce is not compared: it should have none (OpenID

@@ -255,6 +255,7 @@ func TestPolling(t *testing.T) {
 		"unknown":             {replies: []reply{oauthFailure("invalid_grant")}, took: 5 * time.Second, is: xoauth2.ErrDeviceCode},
 		"unknown, Entra":      {replies: []reply{oauthFailure("bad_verification_code")}, took: 5 * time.Second, is: xoauth2.ErrDeviceCode},
 		"never answered":      {members: map[string]any{"expires_in": 12}, replies: []reply{pending, pending, pending}, took: 12 * time.Second, is: xoauth2.ErrDeviceCode},
+		"down before the end": {members: map[string]any{"expires_in": 22}, replies: []reply{down, pending, pending}, took: 22 * time.Second, is: xoauth2.ErrDeviceCode},
 		"down until the end":  {members: map[string]any{"expires_in": 12}, replies: []reply{down, down}, took: 12 * time.Second, is: xoauth2.ErrDeviceCode},
 	} {
 		t.Run(name, func(t *testing.T) {

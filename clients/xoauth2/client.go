@@ -20,8 +20,22 @@ import (
 type Options struct {
 	// ClientSecret authenticates the application at the token endpoint, with
 	// client_secret_basic unless the server offers client_secret_post alone
-	// (OpenID Connect Core §9). Empty means a public client.
+	// (OpenID Connect Core §9). Without it and ClientAssertion the client is a
+	// public one.
 	ClientSecret string
+
+	// ClientAssertion authenticates the application in place of a secret, with a
+	// signed JWT (RFC 7523 §2.2). [SignAssertion] makes one from a private key;
+	// another function may ask a key management service, or read the token of a
+	// workload identity from its file. It is called for each request to the
+	// server that needs it, by many goroutines at once, with the audience that is
+	// usual: the token endpoint, of the request's tenant. It must return when its
+	// context ends, which is after 10 seconds at the latest.
+	//
+	// An error ends the request. Its text is not repeated, as it may tell of the
+	// key; errors.Is and errors.As find it, unless it is one that a cache or a
+	// client would take for an answer about the user.
+	ClientAssertion func(ctx context.Context, audience string) (string, error)
 
 	// RedirectURL is where the server sends the browser after a sign-in: an
 	// absolute URL without a fragment, registered at the server. Required for
@@ -45,12 +59,15 @@ type Options struct {
 // application builds one for its lifetime. It is safe for concurrent use.
 type Client struct {
 	cache  *tokencache.Cache
-	config *oauth2.Config // behind a pointer, so that %v does not print the secret
+	config *oauth2.Config // without the secret
 	meta   *metadata
 	http   *http.Client
 	keys   oidc.KeySet
 	scopes []string // Options.Scopes
 	basic  []string // openid, and offline_access where it is known
+
+	secret    func() string                                              // Options.ClientSecret; of a function fmt prints the address, whatever the verb
+	assertion func(ctx context.Context, audience string) (string, error) // Options.ClientAssertion, or nil
 }
 
 // New returns a client of the authorization server that the cache's namespace
@@ -70,7 +87,7 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	ns := cache.Namespace()
+	ns, secret := cache.Namespace(), o.ClientSecret // a copy: the options may change
 	hc := newHTTPClient(o.HTTPClient)
 	meta, err := discover(ctx, hc, ns.Issuer)
 	if err != nil {
@@ -79,20 +96,25 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 	return &Client{
 		cache: cache,
 		config: &oauth2.Config{
-			ClientID:     ns.ClientID,
-			ClientSecret: o.ClientSecret,
-			RedirectURL:  o.RedirectURL,
-			Endpoint:     oauth2.Endpoint{AuthURL: meta.Authorization, TokenURL: meta.Token},
+			ClientID:    ns.ClientID,
+			RedirectURL: o.RedirectURL,
+			Endpoint:    oauth2.Endpoint{AuthURL: meta.Authorization, TokenURL: meta.Token},
 		},
 		meta:   meta,
 		http:   hc,
 		keys:   oidc.NewRemoteKeySet(oidc.ClientContext(ctx, hc), meta.Keys),
 		scopes: slices.Clone(o.Scopes),
 		basic:  meta.basicScopes(),
+
+		secret:    func() string { return secret },
+		assertion: o.ClientAssertion,
 	}, nil
 }
 
 func (o *Options) check() error {
+	if o.ClientSecret != "" && o.ClientAssertion != nil {
+		return errors.New("xoauth2: Options.ClientSecret and Options.ClientAssertion exclude each other")
+	}
 	if o.RedirectURL != "" {
 		u, err := url.Parse(o.RedirectURL)
 		if err != nil || !u.IsAbs() || u.Host == "" && u.Opaque == "" && u.Path == "" || strings.Contains(o.RedirectURL, "#") {

@@ -23,6 +23,22 @@
 // twice, and the server revokes what it issued (RFC 6749 §4.1.2). Give the
 // session a new ID afterwards.
 //
+// On a device without a browser, [Client.BeginDevice] returns a code that the user
+// enters elsewhere, and [Client.CompleteDevice] waits for that (RFC 8628).
+//
+// # Who the client is
+//
+// A client proves who it is with [Options.ClientSecret], or with a JWT from
+// [Options.ClientAssertion]: signed with its own key and certificate
+// ([SignAssertion]), by a key management service, or issued to its workload by the
+// platform it runs on. A client without either is public. In Kubernetes, with a
+// workload identity of Microsoft Entra ID:
+//
+//	ClientAssertion: func(context.Context, string) (string, error) {
+//		b, err := os.ReadFile(os.Getenv("AZURE_FEDERATED_TOKEN_FILE")) // it is replaced now and then
+//		return strings.TrimSpace(string(b)), err
+//	},
+//
 // # Whose tokens
 //
 // [Client.Token], [Client.Acquire], [Client.TokenSource], [Client.Transport] and
@@ -42,10 +58,10 @@
 //
 // # Errors
 //
-// Beside the errors of [tokencache.Partition.Token] there are four: [ErrCallback]
-// and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer, and
-// *[ProtocolError] says that the configuration is wrong. No error and no log of
-// this package holds a token, a code, a secret or an account.
+// Beside the errors of [tokencache.Partition.Token] there are a few: [ErrCallback],
+// [ErrDeviceCode] and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer,
+// and *[ProtocolError] says that the configuration is wrong. No error and no log
+// of this package holds a token, a code, a secret or an account.
 //
 // An ID token that comes with a refresh is verified like the first one and must
 // be about the same user. Its nonce is not compared: it should have none (OpenID

@@ -18,8 +18,14 @@ var (
 	ErrCallback = errors.New("xoauth2: the callback does not complete this sign-in")
 
 	// ErrDenied means that the user or an administrator said no (access_denied,
-	// RFC 6749 §4.1.2.1).
+	// RFC 6749 §4.1.2.1 and RFC 8628 §3.5).
 	ErrDenied = errors.New("xoauth2: the sign-in was denied")
+
+	// ErrDeviceCode means that the codes of a [Device] are of no use any more: they
+	// have expired, were used before, or the server does not know them. If the
+	// server was down when they expired, its *[tokencache.ServerError] is wrapped
+	// too. Begin again, when the user wants to.
+	ErrDeviceCode = errors.New("xoauth2: the device code has ended")
 
 	// ErrIDToken means that an ID token, or the client_info beside it, failed
 	// verification (OpenID Connect Core §3.1.3.7): the text names the check.

@@ -100,6 +100,15 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// roundTrip answers a request without a network.
+func (f *fake) roundTrip(r *http.Request) *http.Response {
+	w := httptest.NewRecorder()
+	f.serve(w, r)
+	resp := w.Result()
+	resp.Request = r
+	return resp
+}
+
 // answer sets the answers to come.
 func (f *fake) answer(replies ...reply) {
 	f.mu.Lock()

@@ -88,15 +88,11 @@ func get(ctx context.Context, hc *http.Client, endpoint string, v any) error {
 	return nil
 }
 
-// post sends a form as this client, which authenticates in one of the two ways
-// of RFC 6749 §2.3.1.
+// post sends a form as this client; see authenticate.
 func (c *Client) post(ctx context.Context, endpoint string, inBody bool, form url.Values) (*answer, error) {
-	id, secret := c.config.ClientID, c.config.ClientSecret
-	if inBody || secret == "" {
-		form.Set("client_id", id)
-	}
-	if inBody && secret != "" {
-		form.Set("client_secret", secret)
+	basic, err := c.authenticate(ctx, endpoint, inBody, form)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -104,8 +100,8 @@ func (c *Client) post(ctx context.Context, endpoint string, inBody bool, form ur
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	if !inBody && secret != "" {
-		req.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
+	if basic {
+		req.SetBasicAuth(url.QueryEscape(c.config.ClientID), url.QueryEscape(c.secret()))
 	}
 	return send(c.http, req)
 }

@@ -13,14 +13,15 @@ import (
 )
 
 // metadata is what this package uses of a server's metadata: OpenID Connect
-// Discovery 1.0 §3, RFC 8414 §2, RFC 9207 §3 and OpenID Connect RP-Initiated
-// Logout 1.0 §2.1.
+// Discovery 1.0 §3, RFC 8414 §2, RFC 8628 §4, RFC 9207 §3 and OpenID Connect
+// RP-Initiated Logout 1.0 §2.1.
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	Authorization string   `json:"authorization_endpoint"`
 	Token         string   `json:"token_endpoint"`
 	Keys          string   `json:"jwks_uri"`
 	Revocation    string   `json:"revocation_endpoint"`
+	Device        string   `json:"device_authorization_endpoint"`
 	EndSession    string   `json:"end_session_endpoint"`
 	Scopes        []string `json:"scopes_supported"`
 	Grants        []string `json:"grant_types_supported"`
@@ -67,6 +68,7 @@ func (m *metadata) check(issuer *url.URL) error {
 		{"token_endpoint", m.Token, true},
 		{"jwks_uri", m.Keys, true},
 		{"revocation_endpoint", m.Revocation, false},
+		{"device_authorization_endpoint", m.Device, false},
 		{"end_session_endpoint", m.EndSession, false},
 	} {
 		if e.url == "" && !e.required {

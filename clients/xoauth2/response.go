@@ -55,8 +55,10 @@ func (s seconds) after(t time.Time) time.Time {
 	if s == 0 {
 		return time.Time{}
 	}
-	return t.Add(time.Duration(float64(s) * float64(time.Second)))
+	return t.Add(s.duration())
 }
+
+func (s seconds) duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
 // request asks the token endpoint. Along with an error it returns as much of the
 // answer as can be trusted to be a token response: the caller may keep its

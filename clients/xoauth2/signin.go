@@ -117,23 +117,37 @@ func (c *Client) exchange(ctx context.Context, p *pending, code string) (tokenca
 	if err != nil {
 		return tokencache.Grant{}, err
 	}
-	if r.IDToken == "" {
-		return tokencache.Grant{}, badIDToken("there is none")
-	}
-	id, err := c.verify(ctx, r.IDToken, "")
+	id, err := c.user(ctx, r)
 	if err != nil {
 		return tokencache.Grant{}, err
 	}
 	if err := id.checkNonce(p.Nonce); err != nil {
 		return tokencache.Grant{}, err
 	}
-	home := parseHomeAccount(r.ClientInfo)
-	if !home.agrees(id) {
-		return tokencache.Grant{}, badIDToken("client_info is about another user")
+	return r.signedIn(g, id, p.Scopes), nil
+}
+
+// user verifies who has signed in.
+func (c *Client) user(ctx context.Context, r *tokenResponse) (*idClaims, error) {
+	if r.IDToken == "" {
+		return nil, badIDToken("there is none")
 	}
+	id, err := c.verify(ctx, r.IDToken, "")
+	if err != nil {
+		return nil, err
+	}
+	if !parseHomeAccount(r.ClientInfo).agrees(id) {
+		return nil, badIDToken("client_info is about another user")
+	}
+	return id, nil
+}
+
+// signedIn completes the grant of a sign-in.
+func (r *tokenResponse) signedIn(g tokencache.Grant, id *idClaims, requested []string) tokencache.Grant {
 	if g.Scopes == nil {
-		g.Scopes = p.Scopes // RFC 6749 §5.1: what was asked for
+		g.Scopes = requested // RFC 6749 §5.1
 	}
-	g.IDToken, g.ClientInfo, g.Account = tokencache.Secret(r.IDToken), r.ClientInfo, id.account(home)
-	return g, nil
+	g.IDToken, g.ClientInfo = tokencache.Secret(r.IDToken), r.ClientInfo
+	g.Account = id.account(parseHomeAccount(r.ClientInfo))
+	return g
 }

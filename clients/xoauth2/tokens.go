@@ -58,8 +58,8 @@ func (c *Client) Acquire(ctx context.Context, req tokencache.Request) (tokencach
 // AppToken returns an access token of the application's own, whoever is signed
 // in (client credentials, RFC 6749 §4.4). The request names scopes or a
 // resource; each resource, or else each set of scopes, is a partition of its
-// own. It needs [Options.ClientSecret]. Errors are those of Acquire, but never
-// ErrNoTokens.
+// own. It needs [Options.ClientSecret] or ClientAssertion. Errors are those of
+// Acquire, but never ErrNoTokens.
 func (c *Client) AppToken(ctx context.Context, req tokencache.Request) (tokencache.Token, error) {
 	resource := req.Resource
 	if resource == "" {
@@ -70,8 +70,8 @@ func (c *Client) AppToken(ctx context.Context, req tokencache.Request) (tokencac
 	switch {
 	case resource == "":
 		return tokencache.Token{}, errors.New("xoauth2: AppToken needs scopes or a resource")
-	case c.config.ClientSecret == "":
-		return tokencache.Token{}, errors.New("xoauth2: AppToken needs Options.ClientSecret")
+	case !c.confidential():
+		return tokencache.Token{}, errors.New("xoauth2: AppToken needs Options.ClientSecret or Options.ClientAssertion")
 	}
 	p := c.cache.Partition(tokencache.ApplicationKey(req.Tenant, resource))
 	return p.Token(ctx, req, &appServer{client: c})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
@@ -54,8 +55,8 @@ func startMemory(t *testing.T) *store {
 // startSession is the store of a session manager.
 func startSession(t *testing.T) *store {
 	t.Helper()
-	manager := scs.New()
-	t.Cleanup(manager.Store.(*memstore.MemStore).StopCleanup)
+	// Without the goroutine of scs.New, which nothing ends.
+	manager := &scs.SessionManager{Store: memstore.NewWithCleanupInterval(0), Codec: scs.GobCodec{}, Lifetime: time.Hour}
 	return &store{func(t *testing.T) tokencache.Provider {
 		t.Helper()
 		p, err := session.New(manager, nil)

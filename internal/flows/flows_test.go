@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
@@ -21,6 +22,9 @@ type flow struct {
 var flows = []flow{
 	{"authorization code", authorizationCode},
 	{"refresh", refresh},
+	{"client assertion", clientAssertion},
+	{"certificate", certificate},
+	{"device code", deviceCode},
 	{"on behalf of", onBehalfOf},
 	{"long-running on behalf of", longRunning},
 	{"client credentials", clientCredentials},
@@ -36,7 +40,7 @@ func TestFlows(t *testing.T) {
 			for _, f := range flows {
 				t.Run(f.name, func(t *testing.T) {
 					t.Parallel()
-					f.run(t, newWorld(t, b, idp.Options{}))
+					f.run(t, newWorld(t, b, idp.Options{Clients: signing(t), DeviceInterval: time.Second}))
 				})
 			}
 		})
@@ -44,7 +48,7 @@ func TestFlows(t *testing.T) {
 }
 
 // served asks another machine, which must not ask the server.
-func (w *world) served(t *testing.T, m *machine, ctx context.Context, scope string, want tokencache.Token) {
+func (w *world) served(t *testing.T, ctx context.Context, m *machine, scope string, want tokencache.Token) {
 	t.Helper()
 	before := w.idp.Stats().TokenRequests
 	got := m.token(t, ctx, scope)
@@ -59,7 +63,7 @@ func (w *world) served(t *testing.T, m *machine, ctx context.Context, scope stri
 func authorizationCode(t *testing.T, w *world) {
 	one, two := w.app(t), w.app(t)
 	ticket := one.signIn(t, "anna", nil)
-	w.served(t, two, two.of(t, ticket.Key()), mineScope, one.token(t, one.of(t, ticket.Key()), mineScope))
+	w.served(t, two.of(t, ticket.Key()), two, mineScope, one.token(t, one.of(t, ticket.Key()), mineScope))
 }
 
 func refresh(t *testing.T, w *world) {
@@ -71,14 +75,14 @@ func refresh(t *testing.T, w *world) {
 	if after.AccessToken == before.AccessToken || after.Source != tokencache.SourceServer {
 		t.Errorf("the token was not refreshed: from %v", after.Source)
 	}
-	w.served(t, two, two.of(t, ticket.Key()), mineScope, after)
+	w.served(t, two.of(t, ticket.Key()), two, mineScope, after)
 }
 
 func onBehalfOf(t *testing.T, w *world) {
 	app, one, two := w.app(t), w.api(t), w.api(t)
 	incoming := app.token(t, app.of(t, app.signIn(t, "anna", nil).Key()), firstScope).AccessToken
 	first := one.token(t, one.incoming(t, incoming, "api://first"), secondScope)
-	w.served(t, two, two.incoming(t, incoming, "api://first"), secondScope, first)
+	w.served(t, two.incoming(t, incoming, "api://first"), two, secondScope, first)
 }
 
 func longRunning(t *testing.T, w *world) {
@@ -86,7 +90,7 @@ func longRunning(t *testing.T, w *world) {
 	incoming := app.token(t, app.of(t, app.signIn(t, "anna", nil).Key()), firstScope).AccessToken
 	ticket, err := one.StartSession(one.incoming(t, incoming, "api://first"), "marker-work", secondScope)
 	check(t, err)
-	w.served(t, two, two.of(t, ticket.Key()), secondScope, one.token(t, one.of(t, ticket.Key()), secondScope))
+	w.served(t, two.of(t, ticket.Key()), two, secondScope, one.token(t, one.of(t, ticket.Key()), secondScope))
 	two.expire(t, ticket.Key())
 	again := two.token(t, two.of(t, ticket.Key()), secondScope)
 	if again.Source != tokencache.SourceServer {

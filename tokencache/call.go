@@ -94,7 +94,6 @@ var answers = map[string][]error{
 	"save":    {ErrConflict, ErrRemoved, ErrTooLarge},
 	"bury":    {ErrConflict, ErrRemoved, ErrTooLarge},
 	"restore": {ErrConflict, ErrRemoved, ErrTooLarge},
-	"first":   {ErrConflict},
 	"lease":   {ErrBusy},
 	"renew":   {ErrConflict},
 	"touch":   {ErrConflict, ErrNotFound},

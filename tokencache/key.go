@@ -35,7 +35,7 @@ const (
 	kindAssertion   keyKind = 2
 	kindApplication keyKind = 3
 	kindSession     keyKind = 4
-	kindFirst       keyKind = 5 // no partition: see Cache.First
+	kindOnce        keyKind = 5 // no partition: see Cache.Once
 )
 
 // AccountKey is the key of a signed-in user's tokens. The account is the home
@@ -115,7 +115,7 @@ func (k keyID) check() error {
 		if !owned || k.part == "" {
 			return errEmptyPart
 		}
-	case kindApplication, kindFirst:
+	case kindApplication, kindOnce:
 		if k.part == "" {
 			return errEmptyPart
 		}

@@ -47,6 +47,17 @@ func (p *Partition) SignOutEverywhere(ctx context.Context, server Server) error 
 	return errors.Join(err, revoke(ctx, server, spent))
 }
 
+// SignOutAccount is [Partition.SignOutEverywhere] for an account of which no session is
+// at hand: the authorization server has said that its user signed out, or an
+// administrator has. Where the provider has no [OwnerIndex] it is an error
+// ([errors.ErrUnsupported]), and nothing is removed: partitions of sessions would stay.
+func (c *Cache) SignOutAccount(ctx context.Context, account string, server Server) error {
+	if c.store.caps.Owners == nil {
+		return errNoIndex
+	}
+	return c.Partition(AccountKey(account)).SignOutEverywhere(ctx, server)
+}
+
 // current loads the partition from the provider.
 func (p *Partition) current(ctx context.Context) (*state, error) {
 	name, err := p.storageName()

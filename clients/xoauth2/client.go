@@ -102,7 +102,7 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 		},
 		meta:   meta,
 		http:   hc,
-		keys:   oidc.NewRemoteKeySet(oidc.ClientContext(ctx, hc), meta.Keys),
+		keys:   oidc.NewRemoteKeySet(oidc.ClientContext(ctx, keyClient(hc)), meta.Keys),
 		scopes: slices.Clone(o.Scopes),
 		basic:  meta.basicScopes(),
 

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ type fake struct {
 	tenant string // of an issuer in Entra ID's form, or ""
 	iss    string // of callbacks, or ""
 	key    *rsa.PrivateKey
+
+	keysAsked atomic.Int64
 
 	mu       sync.Mutex
 	metadata map[string]any
@@ -80,6 +83,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration"):
 		_ = json.NewEncoder(w).Encode(f.metadata)
 	case r.URL.Path == "/keys":
+		f.keysAsked.Add(1)
 		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: f.key.Public(), KeyID: "1", Use: "sig"}}})
 	case r.Method == http.MethodPost && len(f.answers) > 0:
 		_ = r.ParseForm()

@@ -26,48 +26,58 @@ const (
 
 // logoutClaims are those of a logout token (Back-Channel Logout §2.4).
 type logoutClaims struct {
-	accessClaims
+	Subject  string                     `json:"sub"`
+	ObjectID string                     `json:"oid"`
+	TenantID string                     `json:"tid"`
 	ID       string                     `json:"jti"`
-	IssuedAt int64                      `json:"iat"`
 	Session  string                     `json:"sid"`
 	Events   map[string]json.RawMessage `json:"events"`
 	Nonce    *json.RawMessage           `json:"nonce"`
+	issued   time.Time
 }
 
 // BackChannelLogout takes a logout token that the authorization server has sent
 // (OpenID Connect Back-Channel Logout 1.0), and signs its user out everywhere: in all
 // browsers, with what was obtained on their behalf, on every machine. That goes
 // beyond a token about one session (sid), as the browsers of one user share their
-// tokens. A token is accepted once, for 5 minutes after its issue, by one of all
-// machines.
+// tokens. A token is accepted for 5 minutes after its issue, and not again, on whatever
+// machine, once it has done its work.
 //
 // Web sessions are not ended by it: their tickets open nothing any more.
 //
 // Errors: [ErrLogoutToken]; one that is [errors.ErrUnsupported] for a token that names
-// a session and no subject, or on Microsoft Entra ID, which sends none, no oid and tid;
-// and those of [tokencache.Partition.SignOutEverywhere], after which the
-// user may still be signed in.
+// a session and no subject, or on Microsoft Entra ID, which sends none, no oid and tid,
+// and where the provider has no [tokencache.OwnerIndex]; and those of
+// [tokencache.Partition.SignOutEverywhere], after which the user may still be signed
+// in, and the server may send the token again.
 func (c *Client) BackChannelLogout(ctx context.Context, logoutToken string) error {
 	claims, err := c.verifyLogout(ctx, logoutToken)
 	if err != nil {
 		return err
 	}
-	first, err := c.cache.First(ctx, "logout token "+claims.ID, time.Unix(claims.IssuedAt, 0).Add(2*logoutAge))
-	switch {
-	case err != nil:
-		return err
-	case !first:
+	account := claims.Subject
+	if c.meta.entra != nil {
+		account = homeAccount{UID: claims.ObjectID, UTID: claims.TenantID}.id()
+	}
+	p := c.cache.Partition(tokencache.AccountKey(account))
+	server := &userServer{client: c, account: account, partition: p}
+	until := claims.issued.Add(2 * logoutAge)
+	done, err := c.cache.Once(ctx, "logout token "+claims.ID, until, func(ctx context.Context) error {
+		return c.cache.SignOutAccount(ctx, account, server)
+	})
+	if err == nil && !done {
 		return badLogout("it came before")
 	}
-	account := claims.account(c.meta.entra != nil)
-	p := c.cache.Partition(tokencache.AccountKey(account))
-	return p.SignOutEverywhere(ctx, &userServer{client: c, account: account, partition: p})
+	return err
 }
 
 // verifyLogout checks a logout token as Back-Channel Logout §2.6 asks for.
 func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, error) {
-	if len(raw) > maxAccessToken {
+	switch {
+	case len(raw) > maxAccessToken:
 		return nil, badLogout("size")
+	case !canonical(raw):
+		return nil, badLogout("form")
 	}
 	keys := &keySet{KeySet: c.keys}
 	token, err := oidc.NewVerifier(c.meta.Issuer, keys, &oidc.Config{
@@ -82,7 +92,8 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, e
 	if err := token.Claims(&claims); err != nil {
 		return nil, badLogout("claims")
 	}
-	age := time.Since(time.Unix(claims.IssuedAt, 0))
+	claims.issued = token.IssuedAt
+	age := time.Since(claims.issued)
 	event, ok := claims.Events[logoutEvent]
 	switch {
 	case !slices.Contains([]string{"", "jwt", "logout+jwt"}, jwtType(raw)):

@@ -13,7 +13,9 @@ import (
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
 	"github.com/coatcheck-go/coatcheck/middleware"
+	"github.com/coatcheck-go/coatcheck/providers/memory"
 	"github.com/coatcheck-go/coatcheck/tokencache"
+	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
 )
 
 // logoutToken is what the server would send; claims override what is usual.
@@ -125,5 +127,39 @@ func TestBackChannelLogoutFromTheServer(t *testing.T) {
 				t.Errorf("signed in anew: %v", err)
 			}
 		})
+	}
+}
+
+// A token that could not do its work may come again; one that cannot do it at all is
+// refused.
+func TestBackChannelLogoutAgain(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, "")
+	provider, err := memory.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := providertest.NewFaults(provider)
+	cache, err := tokencache.New(faults, tokencache.Namespace{Issuer: f.issuer(), ClientID: idp.DefaultClientID}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cache.Close(context.Background()); _ = provider.Close(context.Background()) })
+	c := newClient(t, cache, &xoauth2.Options{RedirectURL: callbackURL, HTTPClient: httpClient(t), ClientSecret: "marker"})
+	user := f.mustSignIn(t, cache, c, nil, nil)
+	token := f.logoutToken(t, "logout+jwt", nil)
+	faults.Set(providertest.Down(), providertest.OpSetMark)
+	if err := c.BackChannelLogout(t.Context(), token); !errors.Is(err, tokencache.ErrUnavailable) {
+		t.Errorf("while the store is down: %v", err)
+	}
+	faults.Clear()
+	if err := c.BackChannelLogout(t.Context(), token); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if _, err := c.Token(user); !errors.Is(err, tokencache.ErrRemoved) {
+		t.Errorf("the user has tokens still: %v", err)
+	}
+	if err := c.BackChannelLogout(t.Context(), token); !errors.Is(err, xoauth2.ErrLogoutToken) {
+		t.Errorf("after it has done its work: %v", err)
 	}
 }

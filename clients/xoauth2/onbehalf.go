@@ -1,6 +1,7 @@
 package xoauth2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,8 @@ func (s *assertionServer) Refresh(ctx context.Context, _ tokencache.Secret, req 
 }
 
 func (s *assertionServer) exchange(ctx context.Context, req tokencache.Request) (tokencache.Grant, *tokenResponse, error) {
+	// Another tenant's endpoint, such as that of all tenants, answers for the user's home.
+	req.Tenant = cmp.Or(req.Tenant, entraTenant(s.client, s.assertion))
 	g, r, err := s.client.request(ctx, &req, s.client.onBehalf(s.assertion, req.Scopes))
 	var refused *ProtocolError
 	switch {
@@ -89,7 +92,8 @@ func (s *assertionServer) Revoke(context.Context, tokencache.Secret) error { ret
 //	token, err := client.Token(ctx, scopes...)
 //
 // and [Client.SignOut] with such a context ends it. The scopes are those of the first
-// access token.
+// access token. A client of several tenants of Microsoft Entra ID names the one of the
+// incoming token in the requests that it makes then ([tokencache.Request].Tenant).
 //
 // Errors: [tokencache.ErrNoTokens] if the context carries no incoming token, or the
 // server refuses it; *[tokencache.InteractionRequiredError], which is for the caller;
@@ -120,7 +124,7 @@ func (c *Client) start(ctx context.Context, a tokencache.Assertion, scopes []str
 		return tokencache.Grant{}, errNoSession
 	}
 	if r.IDToken != "" {
-		id, err := c.verify(ctx, r.IDToken, "")
+		id, err := c.verify(ctx, r.IDToken, entraTenant(c, a))
 		if err != nil {
 			return tokencache.Grant{}, serverError(err)
 		}
@@ -132,6 +136,15 @@ func (c *Client) start(ctx context.Context, a tokencache.Assertion, scopes []str
 		g.Scopes = scopes // RFC 6749 §5.1
 	}
 	return g, nil
+}
+
+// entraTenant is where tokens on behalf of the bearer come from, empty for the one
+// that is configured.
+func entraTenant(c *Client, a tokencache.Assertion) string {
+	if c.meta.entra == nil {
+		return ""
+	}
+	return a.Tenant()
 }
 
 var errNoSession = fmt.Errorf("xoauth2: the authorization server issued no refresh token on behalf of the caller: %w", errors.ErrUnsupported)

@@ -27,10 +27,12 @@ const maxAccessToken = 16 << 10
 //
 // A token must be a JWT signed by the server with an asymmetric algorithm (RFC 9068
 // §4, and Microsoft Entra ID's), name the issuer and one of the audiences, be within
-// its time, and be an access token: of the type at+jwt, or with scopes or roles (scope,
-// scp, roles), which an ID token has not. Its account is the user's home account as
-// far as the token tells: oid and tid on Entra ID, sub elsewhere. A guest's home is
-// another directory, so that a guest has another account here than in a web app.
+// its time, and be an access token: of the type at+jwt, or with scopes (scope, scp),
+// which an ID token has not. An application's own token of Entra ID has roles instead,
+// as ID tokens may have, and azp, as they have not. Its account is the user's home
+// account as far as the token tells: oid and tid on Entra ID, sub elsewhere. A guest's
+// home is another directory, so that a guest has another account here than in a web
+// app. An application's account elsewhere is "client " and sub, which is no user's.
 //
 // Errors of the verifier: [ErrAccessToken], the context's, or a
 // *[tokencache.ServerError] if the server's keys cannot be had. It is safe for
@@ -56,6 +58,14 @@ type accessClaims struct {
 	Scope    string `json:"scope"`
 	Scp      words  `json:"scp"`
 	Roles    words  `json:"roles"`
+	ClientID string `json:"client_id"`
+	Party    string `json:"azp"`
+
+	// What other tokens have.
+	Events     *json.RawMessage `json:"events"`
+	Nonce      *json.RawMessage `json:"nonce"`
+	AccessHash *json.RawMessage `json:"at_hash"`
+	CodeHash   *json.RawMessage `json:"c_hash"`
 }
 
 // words are a list of texts, or one text of words with spaces between them: servers
@@ -74,8 +84,11 @@ func (w *words) UnmarshalJSON(b []byte) error {
 
 // Verify implements [tokencache.Verifier].
 func (v *accessVerifier) Verify(ctx context.Context, raw string) (tokencache.AssertionClaims, error) {
-	if len(raw) > maxAccessToken {
+	switch {
+	case len(raw) > maxAccessToken:
 		return tokencache.AssertionClaims{}, badAccessToken("size")
+	case !canonical(raw):
+		return tokencache.AssertionClaims{}, badAccessToken("form")
 	}
 	c := v.client
 	keys := &keySet{KeySet: c.keys}
@@ -96,7 +109,7 @@ func (v *accessVerifier) Verify(ctx context.Context, raw string) (tokencache.Ass
 		return tokencache.AssertionClaims{}, badAccessToken("issuer")
 	case !slices.ContainsFunc(token.Audience, func(a string) bool { return slices.Contains(v.audiences, a) }):
 		return tokencache.AssertionClaims{}, badAccessToken("audience")
-	case !claims.isAccess(raw):
+	case !claims.isAccess(raw, c.meta.entra != nil):
 		return tokencache.AssertionClaims{}, badAccessToken("type")
 	case claims.Subject == "" || len(claims.Subject) > 255:
 		return tokencache.AssertionClaims{}, badAccessToken("subject")
@@ -112,8 +125,11 @@ func (v *accessVerifier) Verify(ctx context.Context, raw string) (tokencache.Ass
 // account is the home account ID, in the form of a sign-in's.
 func (a *accessClaims) account(entra bool) string {
 	home := homeAccount{UID: a.ObjectID, UTID: a.TenantID}
-	if entra && a.ObjectID != "" && validTenant(a.ObjectID) && validTenant(a.TenantID) {
+	switch {
+	case entra && a.ObjectID != "" && validTenant(a.ObjectID) && validTenant(a.TenantID):
 		return home.id()
+	case a.Subject == a.ClientID || a.Subject == a.Party: // RFC 9068 §5
+		return "client " + a.Subject
 	}
 	return a.Subject
 }
@@ -124,14 +140,32 @@ func (a *accessClaims) scopes() []string {
 
 // isAccess tells an access token from the server's other ones. They are all signed
 // with the same keys.
-func (a *accessClaims) isAccess(raw string) bool {
+func (a *accessClaims) isAccess(raw string, entra bool) bool {
+	if a.Events != nil || a.Nonce != nil || a.AccessHash != nil || a.CodeHash != nil {
+		return false
+	}
 	switch jwtType(raw) {
 	case "at+jwt":
 		return true
 	case "", "jwt":
-		return len(a.scopes()) > 0 || len(a.Roles) > 0
+		return len(a.scopes()) > 0 || entra && len(a.Roles) > 0 && a.Party != ""
 	}
 	return false // logout+jwt and others
+}
+
+// canonical tells whether the text is a JWT in its only form. Others decode to the
+// same, and each would be a token of its own for who keeps things by their text.
+func canonical(raw string) bool {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 || strings.ContainsAny(raw, "\r\n") {
+		return false
+	}
+	for _, part := range parts {
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // jwtType is the type (typ) of a JWT that has been verified, in lower case and

@@ -67,7 +67,12 @@ func TestVerifier(t *testing.T) {
 		"good":                   {},
 		"of RFC 9068":            {typ: "at+jwt", claims: m{"scp": nil, "scope": "Read"}},
 		"with its media type":    {typ: "application/at+JWT", claims: m{"scp": nil}},
-		"of an application":      {typ: "JWT", claims: m{"scp": nil, "roles": []string{"Reader"}}},
+		"roles alone":            {typ: "JWT", claims: m{"scp": nil, "roles": []string{"Reader"}, "azp": "b"}, says: "type"},
+		"a hash of a code":       {claims: m{"c_hash": "x"}, says: "type"},
+		"a nonce":                {claims: m{"nonce": "marker"}, says: "type"},
+		"events":                 {typ: "JWT", claims: m{"events": m{}}, says: "type"},
+		"another spelling":       {raw: respell(good), says: "form"},
+		"with a line feed":       {raw: good + "\n", says: "form"},
 		"scopes as a list":       {claims: m{"scp": []string{"Read"}}},
 		"several audiences":      {claims: m{"aud": []string{"other", "api://mine"}}},
 		"an ID token":            {claims: m{"scp": nil}, typ: "JWT", says: "type"},
@@ -143,5 +148,59 @@ func TestVerifierWithoutKeys(t *testing.T) {
 	cancel()
 	if _, err := c.Verifier().Verify(ctx, raw); !errors.Is(err, context.Canceled) {
 		t.Errorf("the caller has left: %v", err)
+	}
+}
+
+// respell returns the same token with other spare bits at the end of its signature.
+func respell(token string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(alphabet, token[len(token)-1])
+	return token[:len(token)-1] + string(alphabet[last|1])
+}
+
+// On Entra ID, an application's own token has roles, and so may have an ID token; an
+// application elsewhere is no user, whatever it calls itself.
+func TestVerifierOfApplications(t *testing.T) {
+	t.Parallel()
+	const tenant = "11111111-2222-3333-4444-555555555555"
+	type m = map[string]any
+	roles := m{"aud": idp.DefaultClientID, "oid": "o-1", "tid": tenant, "scp": nil, "roles": []string{"Reader"}}
+	f := newFake(t, tenant)
+	_, c := f.client(t, nil)
+	if _, err := c.Verifier().Verify(t.Context(), f.accessToken(t, "JWT", f.key, roles)); !errors.Is(err, xoauth2.ErrAccessToken) {
+		t.Errorf("an ID token with roles: %v", err)
+	}
+	roles["azp"] = "daemon"
+	if got, err := c.Verifier().Verify(t.Context(), f.accessToken(t, "JWT", f.key, roles)); err != nil || got.Account != "o-1."+tenant {
+		t.Errorf("a daemon's token: %v", err)
+	}
+	f = newFake(t, "")
+	_, c = f.client(t, nil)
+	own := f.accessToken(t, "at+jwt", f.key, m{"aud": idp.DefaultClientID, "client_id": "subject-1"})
+	if got, err := c.Verifier().Verify(t.Context(), own); err != nil || got.Account != "client subject-1" {
+		t.Errorf("an application's token names %q, %v", got.Account, err)
+	}
+}
+
+// Forged tokens do not make the server be asked for its keys over and over.
+func TestVerifierAsksForKeysOnce(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, "")
+	_, c := f.client(t, nil)
+	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		_, err := c.Verifier().Verify(t.Context(), f.accessToken(t, "JWT", stranger, nil))
+		if !errors.Is(err, xoauth2.ErrAccessToken) {
+			t.Errorf("a forged token: %v", err)
+		}
+	}
+	if got := f.keysAsked.Load(); got != 1 {
+		t.Errorf("the keys were asked for %d times", got)
+	}
+	if _, err := c.Verifier("api://mine").Verify(t.Context(), f.accessToken(t, "JWT", f.key, nil)); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Kind tells what a partition is for.
@@ -45,7 +47,7 @@ type Holding struct {
 var errNoIndex = fmt.Errorf("tokencache: the provider cannot list what an account owns: %w", errors.ErrUnsupported)
 
 // Holdings lists the partitions in which the account has tokens, its own first, then
-// from the newest on. Each is loaded.
+// from the newest on. Each is loaded, all of them within 2 seconds.
 //
 // Errors: those of Token, also [ErrNoTokens] if this partition's own sign-in has
 // ended, and one that is [errors.ErrUnsupported] where the provider has no
@@ -54,28 +56,33 @@ func (p *Partition) Holdings(ctx context.Context) ([]Holding, error) {
 	if _, err := p.snapshot(ctx); err != nil {
 		return nil, err
 	}
-	own, owners := p.cache.names.names(AccountKey(p.key.id.account).id), p.cache.store.caps.Owners
-	if owners == nil || p.key.application() {
-		return nil, errNoIndex
-	}
-	names, err := call(ctx, p.cache.store.calls, "list", func(ctx context.Context) ([]Name, error) {
-		return owners.List(ctx, own.Owner)
-	})
+	names, err := p.listOwned(ctx)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	states := make([]*state, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(restoreAtOnce)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			states[i], err = p.owned(name).loadRecord(ctx, name)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, ownDeadline(err)
+	}
+	own := p.cache.names.names(AccountKey(p.key.id.account).id)
+	current, _ := p.storageName()
 	var list []Holding
-	for _, name := range names {
-		st, err := p.owned(name).loadRecord(ctx, name)
-		if err != nil {
-			return nil, err
-		}
+	for _, st := range states {
 		if h, ok := holding(st); ok {
-			if name == own {
+			if st.name == own {
 				h.Kind = KindAccount
 			}
-			current, _ := p.storageName()
-			h.Current = name == current
+			h.Current = st.name == current
 			list = append(list, h)
 		}
 	}
@@ -94,7 +101,7 @@ func holding(st *state) (h Holding, ok bool) {
 	switch {
 	case errors.Is(st.err, ErrUnreadable):
 		return h, true
-	case st.snap == nil:
+	case st.snap == nil || len(st.snap.entries) == 0:
 		return h, false
 	}
 	h.Kind, h.Ends = KindSession, st.snap.end
@@ -112,8 +119,8 @@ func holding(st *state) (h Holding, ok bool) {
 
 // SignOutOf is SignOut for another partition of the same account, by the ID that
 // [Partition.Holdings] tells. One that is not there, or is another account's, is no
-// error: nothing is removed. Errors are those of SignOut, [ErrNoTokens] if this
-// partition's own sign-in has ended, and one for an ID that is none.
+// error: nothing is asked of the provider but the list. Errors are those of SignOut and
+// of Holdings, and one for an ID that is none.
 func (p *Partition) SignOutOf(ctx context.Context, id string, server Server) error {
 	if _, err := p.snapshot(ctx); err != nil {
 		return err
@@ -121,10 +128,31 @@ func (p *Partition) SignOutOf(ctx context.Context, id string, server Server) err
 	if b, err := base64.RawURLEncoding.Strict().DecodeString(id); err != nil || len(b) != 32 || len(id) != 43 {
 		return errors.New("tokencache: not the ID of a partition")
 	}
-	name, err := p.storageName()
+	own, err := p.storageName()
 	if err != nil {
 		return err
 	}
-	other := p.owned(Name{Owner: name.Owner, Partition: id})
-	return other.SignOut(ctx, server)
+	name := Name{Owner: own.Owner, Partition: id}
+	for _, e := range p.cache.unsaved.ofOwner(own.Owner) {
+		if e.st.name == name {
+			err = errors.Join(err, e.store(ctx)) // or it would go on to be served
+		}
+	}
+	names, listed := p.listOwned(ctx)
+	if err = errors.Join(err, listed); err != nil || !slices.Contains(names, name) {
+		return err
+	}
+	return p.owned(name).SignOut(ctx, server)
+}
+
+// listOwned returns the names of the account's partitions.
+func (p *Partition) listOwned(ctx context.Context) ([]Name, error) {
+	owners := p.cache.store.caps.Owners
+	if owners == nil || p.key.application() {
+		return nil, errNoIndex
+	}
+	own := p.cache.names.names(AccountKey(p.key.id.account).id)
+	return call(ctx, p.cache.store.calls, "list", func(ctx context.Context) ([]Name, error) {
+		return owners.List(ctx, own.Owner)
+	})
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
+	"github.com/coatcheck-go/coatcheck/tokencache/providertest"
 )
 
 // hourly is an incoming token of the account's that is valid for an hour.
@@ -95,5 +97,60 @@ func TestHoldingsWithoutIndex(t *testing.T) {
 	ticket := mustSignIn(t, cache, a, "read")
 	if _, err := cache.Partition(ticket.Key()).Holdings(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An ID of somebody else's changes nothing of theirs, not even what is remembered of
+// it: after a failover they are signed in as before.
+func TestSignOutOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLost(t)
+		stranger, err := l.cache.SignIn(t.Context(), l.a.signInAs("somebody else", "read"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.store.replicate()
+		l.token(t, l.cache, "write")
+		list, err := l.cache.Partition(l.ticket.Key()).Holdings(t.Context())
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d, %v", len(list), err)
+		}
+		saves := l.faults.Calls(providertest.OpSave)
+		if err := l.cache.Partition(stranger.Key()).SignOutOf(t.Context(), list[0].ID, nil); err != nil {
+			t.Errorf("got %v", err)
+		}
+		if got := l.faults.Calls(providertest.OpSave); got != saves {
+			t.Error("something was saved")
+		}
+		l.store.failAndReconnect()
+		l.token(t, l.cache, "write")
+		l.a.wantRefreshes(t, 1)
+	})
+}
+
+// Hooks that are the persistence cannot list anything, and are not asked to remove
+// by an ID.
+func TestSignOutOfWithHooks(t *testing.T) {
+	t.Parallel()
+	removed := false
+	options := &tokencache.Options{
+		BeforeAccess: func(context.Context, *tokencache.Access) error { return nil },
+		AfterAccess: func(_ context.Context, a *tokencache.Access) error {
+			removed = removed || a.HasStateChanged && !a.HasTokens
+			return nil
+		},
+	}
+	cache, err := tokencache.New(nil, namespace, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cache.Close(context.Background()) })
+	id := strings.Repeat("A", 43)
+	if err := cache.Partition(tokencache.AccountKey(account)).SignOutOf(t.Context(), id, nil); err == nil {
+		t.Error("accepted")
+	}
+	if removed {
+		t.Error("something was removed")
 	}
 }

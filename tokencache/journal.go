@@ -20,8 +20,8 @@ type journal struct {
 	most int // bytes
 
 	mu      sync.Mutex
-	entries map[string]*list.Element // by partition name
-	order   list.List                // of *saved, the oldest first
+	entries map[Name]*list.Element
+	order   list.List // of *saved, the oldest first
 	size    int
 	round   uint64       // moved on when the store may have failed over
 	working bool         // there is a goroutine that looks for what is lost
@@ -61,7 +61,7 @@ func (j *journal) add(key Key, over *state, r Record) {
 	defer j.mu.Unlock()
 	j.prune(now)
 	s := &saved{key: key, name: over.name, record: r, at: now, round: j.round}
-	if e := j.entries[s.name.Partition]; e != nil {
+	if e := j.entries[s.name]; e != nil {
 		before := e.Value.(*saved)
 		s.replaced = slices.Clone(before.replaced)
 		if slices.Contains(before.replaced, r.Version) {
@@ -74,9 +74,9 @@ func (j *journal) add(key Key, over *state, r Record) {
 		s.replaced = s.replaced[max(0, len(s.replaced)-journalVersions):]
 	}
 	if j.entries == nil {
-		j.entries = map[string]*list.Element{}
+		j.entries = map[Name]*list.Element{}
 	}
-	j.entries[s.name.Partition] = j.order.PushBack(s)
+	j.entries[s.name] = j.order.PushBack(s)
 	j.size += s.size()
 	j.prune(now)
 }
@@ -94,7 +94,7 @@ func (j *journal) newer(st *state, h *hearsay) *saved {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.prune(time.Now())
-	e := j.entries[st.name.Partition]
+	e := j.entries[st.name]
 	if e == nil {
 		return nil
 	}
@@ -118,17 +118,20 @@ func (s *saved) expired(now time.Time) bool {
 	return !s.record.Expires.IsZero() && !now.Before(s.record.Expires)
 }
 
-// missed begins a round, and tells whether there is anything to look for. It also
-// tells whether the caller is to start the goroutine that does.
-func (j *journal) missed() (anything, start bool) {
+// missed begins a round, and calls begun if there is anything to look for. It tells
+// whether the caller is to start the goroutine that does.
+func (j *journal) missed(begun func(round uint64)) (start bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.prune(time.Now())
 	j.round++
-	anything = len(j.entries) > 0
-	start = anything && !j.working
-	j.working = j.working || start
-	return anything, start
+	if len(j.entries) == 0 {
+		return false
+	}
+	begun(j.round)
+	start = !j.working
+	j.working = true
+	return start
 }
 
 // unseen returns what is to be looked for in this round, the newest first; if that
@@ -166,7 +169,7 @@ func (j *journal) prune(now time.Time) {
 
 func (j *journal) remove(e *list.Element) {
 	s := j.order.Remove(e).(*saved)
-	delete(j.entries, s.name.Partition)
+	delete(j.entries, s.name)
 	j.size -= s.size()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,8 +17,9 @@ const releaseMost = 1024
 
 // released are the leases that were given back a short time ago.
 type released struct {
-	mu  sync.Mutex
-	all []givenBack // the first that ends, first
+	mu    sync.Mutex
+	all   []givenBack // the first that ends, first
+	again atomic.Bool // they are being given back once more
 }
 
 type givenBack struct {
@@ -75,16 +77,21 @@ func (c *Cache) release(ctx context.Context, lease Lease) {
 // out. Whoever has such a lease by now has another one, and keeps it.
 func (c *Cache) releaseAgain(ctx context.Context) {
 	list := c.released.list()
-	if len(list) == 0 || c.begin() != nil {
+	if len(list) == 0 || !c.released.again.CompareAndSwap(false, true) {
+		return
+	}
+	if c.begin() != nil {
+		c.released.again.Store(false)
 		return
 	}
 	go func() {
 		defer c.work.Done()
+		defer c.released.again.Store(false)
 		var group errgroup.Group
 		group.SetLimit(restoreAtOnce)
 		for _, one := range list {
 			group.Go(func() error {
-				if ctx.Err() == nil && !c.releaseOnce(ctx, one) {
+				if ctx.Err() == nil && time.Now().Before(one.ends) && !c.releaseOnce(ctx, one) {
 					c.releaseLater(ctx, one)
 				}
 				return nil

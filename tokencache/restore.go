@@ -114,24 +114,20 @@ func (c *Cache) restoreLater(ctx context.Context) {
 	if c.begin() != nil {
 		return
 	}
-	anything, start := c.journal.missed()
-	if anything {
-		c.settling.begin()
-	}
-	if !start {
+	if !c.journal.missed(c.settling.begin) {
 		c.work.Done()
 		return
 	}
 	go func() {
 		defer c.work.Done()
-		defer c.settling.end()
 		for ctx.Err() == nil {
 			list, round := c.journal.unseen()
 			if len(list) == 0 {
+				c.settling.end(round)
 				return
 			}
 			all := c.restoreEach(ctx, list, round)
-			c.settling.end()
+			c.settling.end(round)
 			if !all {
 				sleep(ctx, restoreRetry)
 			}
@@ -142,14 +138,16 @@ func (c *Cache) restoreLater(ctx context.Context) {
 // restoreEach loads what is listed, which restores it, and tells whether all of it
 // is there. What another machine has to restore holds up none of the rest, as that
 // machine may be waiting for some of it; nor does a call without an answer, as a
-// store that has just failed over is busy. It ends early if the store is not asked
-// any more.
+// store that has just failed over is busy. It ends early if several calls in a row
+// have none.
 func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) bool {
 	var group errgroup.Group
 	group.SetLimit(restoreAtOnce)
-	var left, down atomic.Bool
+	var left atomic.Bool
+	var failures atomic.Int64 // in a row
 	for _, s := range list {
-		if ctx.Err() != nil || down.Load() {
+		if ctx.Err() != nil || failures.Load() >= breakerFailures {
+			left.Store(true)
 			break
 		}
 		group.Go(func() error {
@@ -159,14 +157,15 @@ func (c *Cache) restoreEach(ctx context.Context, list []*saved, round uint64) bo
 				_, err := p.loadRecord(ctx, s.name)
 				return err
 			})
-			if err == nil {
+			switch {
+			case err == nil:
+				failures.Store(0)
 				c.journal.seen(s, round)
 				return nil
+			case !errors.Is(err, errAwaited) && !errors.Is(err, errBehind):
+				failures.Add(1)
 			}
 			left.Store(true)
-			if errors.Is(err, errNotAsked) {
-				down.Store(true)
-			}
 			return nil
 		})
 	}

@@ -8,13 +8,14 @@ import (
 
 // settling holds back whoever would spend a refresh token after the store may have
 // failed over. What is stored may be older than what another machine has saved last,
-// without anybody having heard of it: that machine must have had the time to store
-// it again. It needs about as long for that as this one does for its own.
+// without anybody having heard of it: that machine should have had the time to store
+// it again. How long that takes is a guess: as long again as this one needs for its own.
 type settling struct {
 	mu    sync.Mutex
 	began time.Time
 	until time.Time
-	busy  bool // this machine stores its own again, so that until is not known
+	round uint64 // of the journal
+	busy  bool   // this machine stores its own again, so that until is not known
 }
 
 const (
@@ -23,22 +24,26 @@ const (
 	settlingPoll = 10 * time.Millisecond
 )
 
-func (s *settling) begin() {
+// begin is called when the round begins.
+func (s *settling) begin(round uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.busy {
-		s.busy, s.began = true, time.Now()
-		s.until = s.began.Add(settlingMost)
-	}
+	s.busy, s.round, s.began = true, round, time.Now()
+	s.until = s.began.Add(settlingMost)
 }
 
-// end is called when this machine has stored its own again, as far as it could.
-func (s *settling) end() {
+// end is called when this machine has stored again, as far as it could, what it looked
+// for in the round.
+func (s *settling) end(round uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); s.busy {
-		s.busy = false
-		s.until = earlier(s.until, now.Add(now.Sub(s.began)))
+	if !s.busy || round < s.round {
+		return
+	}
+	s.busy = false
+	now := time.Now()
+	if until := now.Add(now.Sub(s.began)); until.Before(s.until) {
+		s.until = until
 	}
 }
 
@@ -53,8 +58,13 @@ func (s *settling) left() time.Duration {
 	return left
 }
 
-// settle waits until all is settled, or ctx ends.
+// settle waits until all is settled, for settlingMost at most, or until ctx ends.
 func (s *settling) settle(ctx context.Context) {
+	if s.left() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settlingMost)
+	defer cancel()
 	for left := s.left(); left > 0 && ctx.Err() == nil; left = s.left() {
 		t := time.NewTimer(left)
 		select {
@@ -63,11 +73,4 @@ func (s *settling) settle(ctx context.Context) {
 		}
 		t.Stop()
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

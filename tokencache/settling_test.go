@@ -2,6 +2,8 @@ package tokencache_test
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -112,6 +114,40 @@ func TestFailoverAndNothingSettles(t *testing.T) {
 		if took := time.Since(began); took > 6*time.Second {
 			t.Errorf("it took %v", took)
 		}
+	})
+}
+
+// Nor by a watcher that loses its connection over and over.
+func TestFailoverOverAndOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		faults := providertest.NewFaults(newProvider(t))
+		watcher := &deaf{Provider: faults}
+		cache := newCache(t, watcher, nil)
+		ticket := mustSignIn(t, cache, a, "read")
+		for i := range 40 {
+			if _, err := cache.SignIn(t.Context(), a.signInAs(fmt.Sprint("user-", i), "read")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		faults.Set(providertest.Slow(50 * time.Millisecond))
+		ctx, stop := context.WithCancel(t.Context())
+		var flapping sync.WaitGroup
+		flapping.Go(func() {
+			for ctx.Err() == nil {
+				watcher.reconnect()
+				time.Sleep(300 * time.Millisecond)
+			}
+		})
+		time.Sleep(time.Second)
+		began := time.Now()
+		mustToken(t, cache.Partition(ticket.Key()), a, "write")
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		stop()
+		flapping.Wait()
 	})
 }
 

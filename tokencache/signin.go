@@ -30,13 +30,19 @@ func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Gran
 // account's: for tokens that end with one web session, while those of the user's
 // other browsers stay, or that a long-running process goes on with after its caller
 // has gone. The session is a name that the application chooses, at random unless it
-// means to join what is there. Signing the account out everywhere ends it too.
+// means to join what is there, of at most 256 bytes. Signing the account out everywhere ends it too.
 func (c *Cache) SignInSession(ctx context.Context, session string, exchange func(context.Context) (Grant, error)) (Ticket, error) {
-	if session == "" {
-		return Ticket{}, errEmptyPart // before the server has issued anything
+	switch { // before the server has issued anything
+	case session == "":
+		return Ticket{}, errEmptyPart
+	case len(session) > maxSession:
+		return Ticket{}, errors.New("tokencache: the name of the session is longer than 256 bytes")
 	}
 	return c.signIn(ctx, session, exchange)
 }
+
+// maxSession leaves room for the account in the ticket.
+const maxSession = 256
 
 func (c *Cache) signIn(ctx context.Context, session string, exchange func(context.Context) (Grant, error)) (Ticket, error) {
 	started := time.Now()

@@ -45,10 +45,10 @@ func (f *flight) turn(ctx context.Context) (tok Token, err error) {
 	}()
 	// Twice: if the server refuses a refresh token that was replaced meanwhile,
 	// by a machine that had no lease to wait for, the newer one is used.
+	if !f.p.key.selfRenewing() {
+		f.p.cache.settling.settle(ctx)
+	}
 	for range 2 {
-		if !f.p.key.selfRenewing() {
-			f.p.cache.settling.settle(ctx)
-		}
 		tok, done, err := f.read(ctx)
 		if err != nil || done {
 			return tok, busy(err)

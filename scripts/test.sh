@@ -15,8 +15,7 @@ run() {
 }
 
 # Tests with real servers and processes have answers come in time, so they run one package after the other, but for those that
-# need few processors; and those of providers and of several processes mostly wait, so more of them at once than there are
-# processors.
+# need few processors; and those of providers mostly wait, so more of them at once than there are processors.
 busy='/(examples/webapp|internal/failures|internal/fleet|internal/flows|internal/testserver|providers/redis|providers/session|providers/sql)$'
 {
 	# shellcheck disable=SC2046 # a list of packages
@@ -24,8 +23,7 @@ busy='/(examples/webapp|internal/failures|internal/fleet|internal/flows|internal
 	(cd bench && run ./...)
 	run -p=2 -parallel=8 ./internal/flows ./internal/testserver ./providers/redis ./providers/session
 	run -p=1 -parallel=8 ./providers/sql
-	run -p=1 -parallel=4 ./internal/fleet
-	run -p=1 ./internal/failures ./examples/webapp
+	run -p=1 ./internal/fleet ./internal/failures ./examples/webapp
 } | tee "$out" | grep -E '^(ok|FAIL|panic:) ' || true
 
 if grep -nE 'marker-|eyJ[A-Za-z0-9_-]{8,}\.' "$out"; then

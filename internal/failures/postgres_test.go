@@ -27,7 +27,7 @@ func TestPostgres(t *testing.T) {
 		{name: "cut", start: pgProxied(defaults, testserver.Fault{Cut: true}), lasts: long},
 		{name: "slow, 100 ms each way", start: slow(100 * time.Millisecond), lasts: brief},
 		{name: "slow, 400 ms each way", start: slow(400 * time.Millisecond), lasts: brief},
-		{name: "connections half open", start: pgProxied(defaults, testserver.Fault{HalfOpen: true}), recovers: pgxLingers, spares: 3},
+		{name: "connections half open", start: pgProxied(defaults, testserver.Fault{HalfOpen: true}), recovers: pgxLingers},
 		{name: "half open, closed in 1 s", start: pgProxied(prompt, testserver.Fault{HalfOpen: true}), recovers: 2 * promptness},
 		{name: "all replies lost", start: pgProxied(defaults, testserver.Fault{DropReplies: true}), lasts: brief},
 		{name: "shut down", start: pgDown((*testserver.Postgres).Stop), lasts: brief},

@@ -16,6 +16,10 @@ func cacheLeaseTests() []testCase {
 	}
 }
 
+// overlong is a server's time for a refresh that outlasts a machine's wait until it
+// looks for the lease again. So a lease that does not hold is found out each time.
+const overlong = 100 * time.Millisecond
+
 // rounds yields rounds for as long as a test goes on: where there are outages,
 // long enough to meet some.
 func (s *scene) rounds(yield func(int) bool) {
@@ -35,7 +39,7 @@ func (s *scene) rounds(yield func(int) bool) {
 // The server is asked once, and everybody has its answer.
 func testCacheRefreshOnce(e *env) {
 	s := e.scene(cacheSetup{maxAge: noCopies})
-	s.server.delay = e.expiry / 10
+	s.server.delay = overlong
 	k := s.signIn(s.here, newAccount(), scopeA).Key()
 	for i := range s.rounds {
 		s.expire([]*machine{s.here, s.there}[i%2], k)
@@ -47,7 +51,7 @@ func testCacheRefreshOnce(e *env) {
 // machines, which have copies of the refused one.
 func testCacheRefused(e *env) {
 	s := e.scene(cacheSetup{})
-	s.server.delay = e.expiry / 10
+	s.server.delay = overlong
 	k := s.signIn(s.here, newAccount(), scopeA).Key()
 	refused := s.stored(ruleReadYourWrites, s.there, k, wanting(scopeA)).AccessToken
 	for range s.rounds {
@@ -101,6 +105,7 @@ func testCacheStrictScopes(e *env) {
 func testCacheUsers(e *env) {
 	const users = 10
 	s := e.scene(cacheSetup{})
+	s.server.delay = overlong
 	keys := make([]tokencache.Key, users)
 	last := make([]tokencache.Secret, users)
 	for i := range keys {

@@ -85,3 +85,8 @@ func (w spyWatcher) Watch(ctx context.Context, notify func(tokencache.Change)) e
 
 func hideLeaser(c *tokencache.Capabilities)  { c.Leaser = nil }
 func hideWatcher(c *tokencache.Capabilities) { c.Watcher = nil }
+
+func hideLeaserAndWatcher(c *tokencache.Capabilities) {
+	hideLeaser(c)
+	hideWatcher(c)
+}

@@ -110,9 +110,10 @@ func testCacheTwoSignIns(e *env) {
 
 // testCacheScopes: tokens for several scopes and tenants, obtained on two
 // machines at once, are all there afterwards. Nothing but the conditions keeps
-// the writes apart, as there is no lease to wait for.
+// the writes apart: there is no lease to wait for, and nobody hears that what he
+// wrote was replaced, to put it back.
 func testCacheScopes(e *env) {
-	s := e.scene(cacheSetup{hide: hideLeaser, slow: e.expiry / 20})
+	s := e.scene(cacheSetup{hide: hideLeaserAndWatcher, slow: e.expiry / 20})
 	s.server.keeps = true
 	s.manyRequests(promiseMerge)
 }
@@ -211,6 +212,7 @@ func testCacheClose(e *env) {
 		keys[i] = s.signIn(s.here, newAccount(), scopeA).Key()
 	}
 	var asking sync.WaitGroup
+	defer asking.Wait() // a caller reports to the test, which must not have ended
 	gate := s.server.hold()
 	for i, k := range keys {
 		asking.Go(func() {

@@ -256,7 +256,7 @@ func (p *reference) index(n tokencache.Name, r tokencache.Record, there bool) {
 	case listForgets: // what was removed and came back
 		p.indexed[n] = (!there || p.indexed[n]) && !r.Removed()
 	case listLags:
-		time.AfterFunc(time.Microsecond, func() {
+		time.AfterFunc(time.Millisecond, func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.indexed[n] = true

@@ -2,20 +2,73 @@ package sql
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"math"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func (p *postgres) load(ctx context.Context, n tokencache.Name) (stored, error) {
-	var s stored
-	_, err := p.row(ctx, repeatable, p.sql.load, []any{n.Owner, n.Partition, int32(tokencache.MaxSealedSize)},
-		&s.mark, &s.found, &s.version, &s.size, &s.sealed, &s.left)
-	if err != nil {
-		return stored{}, err
+func (p *postgres) load(ctx context.Context, n tokencache.Name) (s stored, err error) {
+	err = p.call(ctx, repeatable, func() error {
+		s = stored{}
+		rows, err := p.db.Query(ctx, p.sql.load, n.Owner, n.Partition, int32(tokencache.MaxSealedSize))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := s.add(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	return s, err
+}
+
+// add takes a row of pgLoad, unless it has expired.
+func (s *stored) add(rows pgx.Rows) error {
+	var version, sent, sealed []byte
+	var expires pgtype.Int8
+	var size int
+	if err := rows.Scan(&version, &expires, &sent, &size, &sealed); err != nil {
+		return err
 	}
-	return s, nil
+	left, err := leftOf(expires.Int64, sent)
+	switch {
+	case err != nil:
+		return err
+	case left == 0 || !expires.Valid || version == nil:
+		// expired, or a row that is not ours, in a table without its constraints
+	case size < 0:
+		s.mark = version
+	default:
+		s.found, s.version, s.size, s.sealed, s.left = true, version, size, sealed, left
+	}
+	return nil
+}
+
+// pgYear2000 is the start of 2000, in microseconds since 1970.
+const pgYear2000 = 946_684_800_000_000
+
+// leftOf is what is left, at the time that pgSent tells, of a life that ends then.
+// It counts milliseconds as pgNow does, which rounds them.
+func leftOf(expires int64, sent []byte) (int64, error) {
+	if len(sent) != 8 {
+		return 0, errors.New("the server's time is not 8 bytes long")
+	}
+	now := (int64(binary.BigEndian.Uint64(sent)) + pgYear2000 + 500) / 1000 // #nosec G115 -- signed, as sent
+	switch {
+	case expires <= now:
+		return 0, nil
+	case expires == math.MaxInt64:
+		return forever, nil
+	}
+	return expires - now, nil
 }
 
 // save chooses the statement. One without a condition is sent once: after a lost

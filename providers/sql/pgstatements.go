@@ -23,6 +23,9 @@ const (
 	// within a statement, so that an index serves conditions with it. (extract
 	// would do it with numbers of any length, and take longer.)
 	pgNow = "(date_part('epoch', statement_timestamp()) * 1000)::bigint"
+	// pgSent is the same time as the protocol sends it: a big-endian int64,
+	// microseconds since the start of 2000.
+	pgSent = "timestamptz_send(statement_timestamp())"
 	// pgExpiry is the end of a life, the fourth parameter of what sets one.
 	pgExpiry = "CASE WHEN $4::bigint < 0 THEN {never} ELSE {now} + $4::bigint END"
 	// pgStarted is when the server was started, in microseconds since 1970.
@@ -36,7 +39,7 @@ func newPgStatements(prefix string, notify bool) *pgStatements {
 		one = "(pg_notify('{p}changed', '')::text IS NOT NULL)::int"
 	}
 	in := func(sql string, words ...string) string {
-		return expand(sql, append(words, "{p}", prefix, "{one}", one, "{now}", pgNow, "{never}", pgNever,
+		return expand(sql, append(words, "{p}", prefix, "{one}", one, "{now}", pgNow, "{sent}", pgSent, "{never}", pgNever,
 			"{started}", pgStarted, "{expiry}", pgExpiry, "{fits}", pgFits)...)
 	}
 	const expired = "WHERE (r.expires > {now}) IS NOT TRUE"
@@ -84,16 +87,19 @@ SELECT to_regclass('{p}schema') IS NOT NULL,
 	pg_is_in_recovery(), {started}
 FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pg_class'::regclass`
 
-// The mark must come also where there is no record. The contents are read only if
-// they are not too large; to ask for their length does not read them. Of a version
-// that is longer than ours are, one byte more than those have tells enough.
+// A row for the record and one for the owner's mark, whose size is -1: two lookups
+// side by side cost the server less than a join, and few owners have a mark. Times
+// are compared by who asks, for the same reason. {sent} has one form in all of pgx's
+// modes. The contents are read only if they are not too large; to ask for their
+// length does not read them. Of a version that is longer than ours are, one byte more
+// than those have tells enough.
 const pgLoad = `
-SELECT substr(o.mark, 1, 17), r.version IS NOT NULL, substr(r.version, 1, 17), coalesce(octet_length(r.sealed), 0),
-	CASE WHEN octet_length(r.sealed) <= $3::integer THEN r.sealed END,
-	CASE WHEN r.expires < {never} THEN r.expires - {now} ELSE -1 END
-FROM (SELECT 1) AS one
-LEFT JOIN {p}owners o ON o.owner = $1::text AND o.mark_expires > {now}
-LEFT JOIN {p}records r ON r.owner = $1::text AND r.partition = $2::text AND r.expires > {now}`
+SELECT substr(version, 1, 17), expires, {sent}, coalesce(octet_length(sealed), 0),
+	CASE WHEN octet_length(sealed) <= $3::integer THEN sealed END
+FROM {p}records WHERE owner = $1::text AND partition = $2::text
+UNION ALL
+SELECT substr(mark, 1, 17), mark_expires, {sent}, -1, NULL
+FROM {p}owners WHERE owner = $1::text AND mark IS NOT NULL`
 
 // A save and SetMark must exclude each other, or a save that has read the mark
 // before SetMark commits could commit after the owner's partitions were listed.

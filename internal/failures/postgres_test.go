@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -27,8 +26,7 @@ func TestPostgres(t *testing.T) {
 		{name: "cut", start: pgProxied(defaults, testserver.Fault{Cut: true}), lasts: long},
 		{name: "slow, 100 ms each way", start: slow(100 * time.Millisecond), lasts: brief},
 		{name: "slow, 400 ms each way", start: slow(400 * time.Millisecond), lasts: brief},
-		{name: "connections half open", start: pgProxied(defaults, testserver.Fault{HalfOpen: true}), recovers: pgxLingers},
-		{name: "half open, closed in 1 s", start: pgProxied(prompt, testserver.Fault{HalfOpen: true}), recovers: 2 * promptness},
+		{name: "connections half open", start: pgProxied(defaults, testserver.Fault{HalfOpen: true}), recovers: 2 * time.Second},
 		{name: "all replies lost", start: pgProxied(defaults, testserver.Fault{DropReplies: true}), lasts: brief},
 		{name: "shut down", start: pgDown((*testserver.Postgres).Stop), lasts: brief},
 		{name: "killed", start: pgDown((*testserver.Postgres).Kill), lasts: brief},
@@ -70,34 +68,6 @@ func defaults(*pgxpool.Config) {}
 
 // single is a pool of one connection.
 func single(c *pgxpool.Config) { c.MaxConns = 1 }
-
-// pgxLingers is how long pgx waits for the server when it closes a connection
-// whose call was late. The pool makes no other one in its place meanwhile.
-const pgxLingers = 15 * time.Second
-
-// prompt has it wait for less.
-func prompt(c *pgxpool.Config) {
-	dial := c.ConnConfig.DialFunc
-	c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return promptConn{conn}, nil
-	}
-}
-
-const promptness = time.Second
-
-// promptConn has no deadlines that are far away. pgx sets such only to close it.
-type promptConn struct{ net.Conn }
-
-func (c promptConn) SetDeadline(t time.Time) error {
-	if most := time.Now().Add(promptness); t.After(most) {
-		t = most
-	}
-	return c.Conn.SetDeadline(t)
-}
 
 // pgConnect makes providers with a pool each.
 func pgConnect(url string, change poolConfig, o *sqlprovider.Options) func(*testing.T) tokencache.Provider {

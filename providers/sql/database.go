@@ -29,7 +29,8 @@ type PgxDB interface {
 // that stays the caller's. It does not connect by itself. The tables are found by
 // the connection's search_path, and made in its first schema.
 //
-// A pool is the usual thing. One connection does as well, a *pgx.Conn, a
+// A pool is the usual thing. Of a *pgxpool.Pool itself, a connection on which a call
+// was late is closed within a second, for which pgx may take 15. One connection does as well, a *pgx.Conn, a
 // *pgxpool.Conn or a pgx.Tx: calls then wait for each other, and nobody else may
 // use it meanwhile. Once a call was cut short, pgx closes it, so that a
 // *pgx.Conn is for tools and tests. In a transaction, what is saved is there when

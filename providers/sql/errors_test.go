@@ -263,6 +263,43 @@ func TestDeadPool(t *testing.T) {
 	}
 }
 
+// Calls on all connections of a pool end without an answer, as when a firewall has
+// forgotten them. The pool makes others soon, and not after the 15 s for which pgx
+// waits for each to be closed by the server.
+func TestSilentPool(t *testing.T) {
+	t.Parallel()
+	const size = 2
+	s := testserver.NewPostgres(t)
+	proxy := testserver.NewProxy(t, s.Addr())
+	db := pool(t, s.URLAt(proxy.Addr()), func(c *pgxpool.Config) { c.MaxConns, c.MinConns = size, size })
+	p := newProvider(t, sqlprovider.Postgres(db, nil))
+	load := func(patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		_, err := p.Load(ctx, newName())
+		return err
+	}
+	var held []*pgxpool.Conn
+	for range size { // so that each was used just now, and is not looked at before the next call
+		c, err := db.Acquire(t.Context())
+		must(t, err)
+		held = append(held, c)
+	}
+	for _, c := range held {
+		must(t, c.Ping(t.Context()))
+		c.Release()
+	}
+	proxy.Set(testserver.Fault{HalfOpen: true})
+	for range size {
+		if err := load(100 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Load on a silent connection: %v", err)
+		}
+	}
+	if err := load(8 * time.Second); !errors.Is(err, tokencache.ErrNotFound) {
+		t.Errorf("Load afterwards: %v", err)
+	}
+}
+
 // A server that takes no writes says so. When new connections find one that does,
 // those of the pool are given up.
 func TestReadOnly(t *testing.T) {

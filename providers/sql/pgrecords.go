@@ -13,9 +13,9 @@ import (
 )
 
 func (p *postgres) load(ctx context.Context, n tokencache.Name) (s stored, err error) {
-	err = p.call(ctx, repeatable, func() error {
+	err = p.call(ctx, repeatable, func(db PgxDB) error {
 		s = stored{}
-		rows, err := p.db.Query(ctx, p.sql.load, n.Owner, n.Partition, int32(tokencache.MaxSealedSize))
+		rows, err := db.Query(ctx, p.sql.load, n.Owner, n.Partition, int32(tokencache.MaxSealedSize))
 		if err != nil {
 			return err
 		}
@@ -133,15 +133,15 @@ func (p *postgres) touch(ctx context.Context, n tokencache.Name, v tokencache.Ve
 }
 
 func (p *postgres) setMark(ctx context.Context, owner string, mark tokencache.Version, life int64) error {
-	return p.call(ctx, once, func() error {
-		_, err := p.db.Exec(ctx, p.sql.setMark, owner, mark[:], life)
+	return p.call(ctx, once, func(db PgxDB) error {
+		_, err := db.Exec(ctx, p.sql.setMark, owner, mark[:], life)
 		return err
 	})
 }
 
 func (p *postgres) list(ctx context.Context, owner string) (partitions []string, err error) {
-	err = p.call(ctx, repeatable, func() error {
-		rows, err := p.db.Query(ctx, p.sql.list, owner)
+	err = p.call(ctx, repeatable, func(db PgxDB) error {
+		rows, err := db.Query(ctx, p.sql.list, owner)
 		if err != nil {
 			return err
 		}

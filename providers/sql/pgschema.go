@@ -14,8 +14,8 @@ import (
 // check looks at the schema with one query: the first one, unless there is a table
 // that tells the version.
 func (p *postgres) check(ctx context.Context) (s schemaState, err error) {
-	err = p.call(ctx, repeatable, func() error {
-		s, err = p.look(ctx, p.db)
+	err = p.call(ctx, repeatable, func(db PgxDB) error {
+		s, err = p.look(ctx, db)
 		return err
 	})
 	return s, err
@@ -70,7 +70,7 @@ func (p *postgres) migrate(ctx context.Context) error {
 		if s.partial || s.version >= latest(p.all) {
 			return s.usable(latest(p.all))
 		}
-		err = p.call(ctx, repeatable, func() error { return p.migrateOnce(ctx) })
+		err = p.call(ctx, repeatable, func(db PgxDB) error { return p.migrateOnce(ctx, db) })
 		var reply *pgconn.PgError
 		if p.inTx || !errors.As(err, &reply) || reply.Code != "55P03" || !background.Sleep(ctx, lockPause) {
 			return err
@@ -80,10 +80,10 @@ func (p *postgres) migrate(ctx context.Context) error {
 
 // migrateOnce runs the transaction. At a higher isolation level it would not see
 // what it has waited for.
-func (p *postgres) migrateOnce(ctx context.Context) error {
+func (p *postgres) migrateOnce(ctx context.Context, db PgxDB) error {
 	var tx pgx.Tx
 	var err error
-	switch db := p.db.(type) {
+	switch db := db.(type) {
 	case interface {
 		BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
 	}:

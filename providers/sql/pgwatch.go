@@ -51,8 +51,8 @@ func (w *pgPoller) poll(ctx context.Context) (changes []tokencache.Change, misse
 	if first {
 		sql, args = w.p.sql.begin, nil
 	}
-	err = w.p.call(ctx, never, func() error {
-		rows, err := w.p.db.Query(ctx, sql, args...)
+	err = w.p.call(ctx, never, func(db PgxDB) error {
+		rows, err := db.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}

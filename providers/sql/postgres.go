@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/coatcheck-go/coatcheck/internal/background"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -23,7 +24,7 @@ type postgres struct {
 	sql    *pgStatements
 	all    []migration
 
-	turn   chan struct{} // of the calls through one connection; nil for a pool
+	turn   chan struct{} // of the calls through one connection; nil for many
 	single bool          // db is one connection
 	inTx   bool          // db is a transaction of the caller
 
@@ -81,8 +82,8 @@ const (
 // been carried out is tried again, and what can be repeated also once after a
 // connection was lost. In a transaction of the caller nothing is.
 func (p *postgres) row(ctx context.Context, again repeat, sql string, args []any, into ...any) (found bool, err error) {
-	err = p.call(ctx, again, func() error {
-		err := p.db.QueryRow(ctx, sql, args...).Scan(into...)
+	err = p.call(ctx, again, func(db PgxDB) error {
+		err := db.QueryRow(ctx, sql, args...).Scan(into...)
 		found = err == nil
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -94,7 +95,7 @@ func (p *postgres) row(ctx context.Context, again repeat, sql string, args []any
 
 // call makes a call of the driver as often as it takes, see row, and returns its
 // error in our words.
-func (p *postgres) call(ctx context.Context, again repeat, f func() error) error {
+func (p *postgres) call(ctx context.Context, again repeat, f func(PgxDB) error) error {
 	lost, sent := false, false // sent: an earlier try may have been carried out
 	for try := 1; ; try++ {
 		err := p.inTurn(ctx, f)
@@ -119,10 +120,13 @@ func (p *postgres) call(ctx context.Context, again repeat, f func() error) error
 	}
 }
 
-// inTurn has calls through one connection wait for each other.
-func (p *postgres) inTurn(ctx context.Context, f func() error) error {
+// inTurn has the calls through one connection wait for each other.
+func (p *postgres) inTurn(ctx context.Context, f func(PgxDB) error) error {
+	if pool, ok := p.db.(*pgxpool.Pool); ok { // what embeds one has methods of its own
+		return onConn(ctx, pool, f)
+	}
 	if p.turn == nil {
-		return f()
+		return f(p.db)
 	}
 	select {
 	case p.turn <- struct{}{}:
@@ -130,7 +134,7 @@ func (p *postgres) inTurn(ctx context.Context, f func() error) error {
 		return &failure{text: "the connection is busy with other calls", err: ctx.Err(), undone: true}
 	}
 	defer func() { <-p.turn }()
-	return f()
+	return f(p.db)
 }
 
 func pause(try int) time.Duration {

@@ -41,17 +41,18 @@ type store struct {
 }
 
 func openStore(ctx context.Context, cfg *config, log *slog.Logger) (*store, error) {
-	s, err := openMemory()
+	open := openMemory
 	if cfg.provider == inRedis {
-		s, err = openRedis(ctx, cfg, log)
+		open = openRedis
 	}
+	s, err := open(ctx, cfg, log)
 	if err == nil && cfg.watch != nil {
 		s.provider = cfg.watch(s.provider)
 	}
 	return s, err
 }
 
-func openMemory() (*store, error) {
+func openMemory(context.Context, *config, *slog.Logger) (*store, error) {
 	provider, err := memory.New(nil)
 	if err != nil {
 		return nil, err

@@ -107,7 +107,8 @@ func (a *web) secured(next http.Handler) http.Handler {
 	// redirect that answers the sign-in form as well.
 	policy := "default-src 'none'; style-src 'self'; img-src 'self'; " +
 		"form-action 'self' " + a.issuer.origin() + "; base-uri 'none'; frame-ancestors 'none'"
-	return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	next = crossOrigin.Handler(next) // its refusals have the headers too
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -116,7 +117,7 @@ func (a *web) secured(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store") // pages and answers are one user's
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		next.ServeHTTP(w, r)
-	}))
+	})
 }
 
 // chain is what one press of the button shows: each call, and what came of it all.

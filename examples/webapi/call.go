@@ -23,6 +23,7 @@ type caller struct {
 	name     string // of the API, for people
 	base     string // its URL
 	scope    string
+	cache    *tokencache.Cache
 	client   *xoauth2.Client
 	http     *http.Client // sends the token along
 	patience time.Duration
@@ -41,7 +42,7 @@ func newCaller(p *program, a *app, name, base, scope string, timeout time.Durati
 		return nil, err
 	}
 	return &caller{
-		name: name, base: base, scope: scope, client: p.client, patience: a.patience,
+		name: name, base: base, scope: scope, cache: p.cache, client: p.client, patience: a.patience,
 		http: &http.Client{
 			Transport: transport, Timeout: timeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -64,7 +65,7 @@ func (c *caller) do(ctx context.Context, method, path string, into any) (spent, 
 		return spent{}, err
 	}
 	s.CallMS = milliseconds(time.Since(called))
-	if used, err := c.client.Token(ctx, c.scope); err == nil && used.AccessToken != token.AccessToken {
+	if used, ok := c.cached(ctx); ok && used.AccessToken != token.AccessToken {
 		s.Source = tokencache.SourceServer.String() // the API refused the first one, and the transport got another
 	}
 	return s, nil
@@ -79,6 +80,16 @@ func (c *caller) token(ctx context.Context) (tokencache.Token, error) {
 		err = &tokencache.ServerError{Err: errors.New("the identity server takes too long")}
 	}
 	return token, err
+}
+
+// cached returns the token that is in the cache by now, asking no server.
+func (c *caller) cached(ctx context.Context) (tokencache.Token, bool) {
+	p, ok := c.cache.FromContext(ctx)
+	if !ok {
+		return tokencache.Token{}, false
+	}
+	token, err := p.Token(ctx, tokencache.Request{Scopes: []string{c.scope}}, nil)
+	return token, err == nil
 }
 
 // send calls the API: the transport adds the token, and replaces it once if the

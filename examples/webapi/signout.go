@@ -52,7 +52,8 @@ func (a *web) signOut(w http.ResponseWriter, r *http.Request) {
 func (a *web) everywhere(ctx context.Context) (told bool, err error) {
 	err = a.orders.send(ctx, http.MethodPost, "/signout", nil)
 	var api *apiError
-	if errors.As(err, &api) || errors.Is(err, tokencache.ErrUnavailable) {
+	switch {
+	case errors.As(err, &api), errors.Is(err, tokencache.ErrUnavailable), errors.Is(err, tokencache.ErrBusy), ctx.Err() != nil:
 		return false, err
 	}
 	return err == nil, a.client.SignOutEverywhere(ctx)

@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/internal/idp"
 )
 
 // TestSignOutEverywhere: what the API has obtained on behalf of the user goes along
@@ -41,6 +44,24 @@ func TestSignOutEverywhere(t *testing.T) {
 	other.get(t, "/api/chain").want(t, http.StatusUnauthorized, "sign_in_required")
 	checkHops(t, bob.chain(t).Hops, "bob")
 	checkHops(t, s.signedIn(t, "ada").chain(t).Hops, "ada") // at once
+}
+
+// TestSignOutEverywhereUntold: with no token to be had for it, the API cannot be told,
+// and the user is.
+func TestSignOutEverywhereUntold(t *testing.T) {
+	t.Parallel()
+	s := open(t, "-token-lifetime=2s")
+	v := s.signedIn(t, "ada")
+	v.chain(t)
+	s.fault(t, idp.Fault{Endpoint: "token", Status: http.StatusServiceUnavailable})
+	time.Sleep(3100 * time.Millisecond) // the web app's token ends
+	v.post(t, "/signout", url.Values{"everywhere": {"1"}}).says(t, http.StatusOK, "Orders could not be told")
+	if now, _ := s.stored[s.web.program].left(t); now != 0 {
+		t.Error("the web app has tokens still")
+	}
+	if now, _ := s.stored[s.orders.program].left(t); now != 0 {
+		t.Error("what the API had has not ended with the token")
+	}
 }
 
 // TestRevoked: the identity server ends the user's sign-in, and tells the web app.

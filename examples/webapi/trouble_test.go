@@ -134,6 +134,23 @@ func TestServerDown(t *testing.T) {
 	checkHops(t, bob.chain(t).Hops, "bob")
 }
 
+// TestNoKeys: an API that cannot tell whether a token is good does not say that it
+// is not.
+func TestNoKeys(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	v := s.signedIn(t, "ada") // the web app has the keys, and the APIs have not asked for them yet
+	s.fault(t, idp.Fault{Endpoint: "keys", Status: http.StatusServiceUnavailable})
+	got := v.bearer(t, s.orders.program, "GET", "/orders", "Bearer "+s.token(t, ordersScope))
+	got.want(t, http.StatusServiceUnavailable, "")
+	if got.header.Get("Retry-After") == "" || got.header.Get("WWW-Authenticate") != "" {
+		t.Errorf("the headers are %v", got.header)
+	}
+	v.get(t, "/api/chain").want(t, http.StatusServiceUnavailable, "orders_unavailable")
+	s.issuer.server.ClearFault("keys")
+	checkHops(t, v.chain(t).Hops, "ada")
+}
+
 // TestHostile sends what an attacker would, and checks that it changes nothing.
 func TestHostile(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// browser is a tab of a headless Chromium.
+type browser struct {
+	ctx context.Context
+
+	mu       sync.Mutex
+	problems []string // what the console said
+}
+
+// browserPath returns the first of the browsers that scripts/deps.sh looks for.
+func browserPath() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// openBrowser starts a browser of its own for the test.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path := browserPath()
+	if path == "" {
+		if os.Getenv("COATCHECK_REQUIRE_BROWSER") == "1" {
+			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
+		}
+		t.Skip("there is no Chromium in the PATH; install it to run this test")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+	)
+	if os.Geteuid() == 0 {
+		opts = append(opts, chromedp.NoSandbox) // Chromium's sandbox refuses to run as root
+	}
+	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, cancel := chromedp.NewContext(ctx)
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx)
+		cancel()
+		cancelAllocator()
+	})
+	b := &browser{ctx: ctx}
+	b.do(t, chromedp.EmulateViewport(1280, 900))
+	messages := chromedp.Console(ctx)
+	go func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			if m.Type == chromedp.ConsoleError || m.IsException() {
+				b.mu.Lock()
+				b.problems = append(b.problems, m.String())
+				b.mu.Unlock()
+			}
+		}
+	}()
+	return b
+}
+
+// do runs the steps, which fail the test if they take too long.
+func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if chromedp.FromContext(b.ctx).Target == nil {
+		// The first run starts the browser, which lives as long as its context.
+		if err := chromedp.Do(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
+	}
+}
+
+func (b *browser) eval(t *testing.T, expression string) string {
+	t.Helper()
+	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// waitFor waits until the expression is true in the page.
+func (b *browser) waitFor(t *testing.T, expression string) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		// While a page is on its way, evaluating may fail.
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`!!(`+expression+`)`))
+		if err == nil && ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s; the page says: %s", expression, b.eval(t, `document.body.innerText`))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// says waits until the element holds the text.
+func (b *browser) says(t *testing.T, selector, text string) {
+	t.Helper()
+	b.waitFor(t, fmt.Sprintf(`document.querySelector(%q)?.innerText.includes(%q)`, selector, text))
+}
+
+// press clicks the button with that text.
+func (b *browser) press(t *testing.T, text string) {
+	t.Helper()
+	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//button[normalize-space()=%q]`, text))))
+}
+
+// quiet fails the test if the console had anything to complain about, such as
+// a violation of the content security policy.
+func (b *browser) quiet(t *testing.T) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		t.Error("console:", p)
+	}
+	b.problems = nil
+}
+
+// shoot saves screenshots of the page, if somebody wants them: wide and narrow,
+// light and dark.
+func (b *browser) shoot(t *testing.T, name string) {
+	t.Helper()
+	dir := os.Getenv("COATCHECK_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, width := range []int64{1280, 390} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.do(t, chromedp.EmulateViewport(width, 900))
+			b.scheme(t, scheme)
+			time.Sleep(400 * time.Millisecond) // animations
+			png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme))
+			if err := os.WriteFile(file, png, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.do(t, chromedp.EmulateViewport(1280, 900))
+}
+
+func (b *browser) scheme(t *testing.T, scheme string) {
+	t.Helper()
+	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fits fails the test if the page scrolls sideways on a narrow phone.
+func (b *browser) fits(t *testing.T) {
+	t.Helper()
+	b.do(t, chromedp.EmulateViewport(360, 740))
+	b.waitFor(t, `innerWidth === 360`)
+	if got := b.eval(t, `String(document.documentElement.scrollWidth)`); got != "360" {
+		t.Errorf("the page is %s pixels wide on a screen of 360", got)
+	}
+	b.do(t, chromedp.EmulateViewport(1280, 900))
+}
+
+// TestBrowser signs in, presses the buttons, and reads what the page says.
+func TestBrowser(t *testing.T) {
+	s := open(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate(s.web.server.url+"/"))
+	b.says(t, "h1", "Sign in")
+	b.shoot(t, "webapi-signin")
+	b.fits(t)
+	b.do(t, chromedp.SendKeys(chromedp.Search("#login_hint"), "Ada"))
+	b.press(t, "Sign in")
+	b.waitFor(t, `document.querySelector("[name=username]")`)
+	b.press(t, "Sign in")
+	b.says(t, "body", ordersAudience)
+	b.press(t, "Allow")
+	b.says(t, "h1", "Hello, Ada")
+	b.says(t, "#chain-title ~ ol", "No call yet.")
+	b.shoot(t, "webapi-before")
+	b.quiet(t)
+
+	sources := func(want ...string) { // L1 keeps what it has for 15 seconds only, which screenshots can take
+		t.Helper()
+		b.waitFor(t, fmt.Sprintf(`[...document.querySelectorAll(".source")].map(e => e.innerText.replace("the provider", "L1")).join() === %q`, strings.Join(want, ",")))
+	}
+	b.press(t, "Call Orders")
+	sources("L1", "the identity server")
+	b.waitFor(t, `[...document.querySelectorAll(".user")].map(e => e.innerText).join() === "Ada,Ada"`)
+	b.waitFor(t, fmt.Sprintf(`[...document.querySelectorAll(".audience")].map(e => e.innerText).join() === %q`, ordersAudience+","+pricesAudience))
+	b.shoot(t, "webapi-first")
+	b.press(t, "Call Orders")
+	sources("L1", "L1")
+	b.says(t, "table", "silk scarf")
+	b.shoot(t, "webapi-second")
+	b.fits(t)
+	if n := s.asked(); n != 1 {
+		t.Errorf("the server was asked %d times on behalf of the user", n)
+	}
+
+	b.press(t, "Withdraw my consent")
+	b.says(t, "#notice", "Orders may not call Prices")
+	b.press(t, "Call Orders")
+	b.says(t, "h1", "Your consent is missing")
+	b.says(t, ".said", `Bearer error="insufficient_scope"`)
+	b.shoot(t, "webapi-consent")
+	b.fits(t)
+	b.press(t, "Allow it")
+	b.says(t, "#notice", "Orders may call Prices")
+	b.press(t, "Call Orders")
+	sources("L1", "the identity server")
+
+	b.press(t, "Demand a second factor")
+	b.says(t, "#notice", "wants a second factor")
+	b.press(t, "Call Orders")
+	b.says(t, "h1", "One more step")
+	b.shoot(t, "webapi-claims")
+	b.forget() // 403, of which the console tells
+	b.do(t, chromedp.Click(chromedp.Search(`//a[normalize-space()="Continue"]`)))
+	b.waitFor(t, `document.querySelector("[name=username]")?.value.startsWith("Ada") || document.querySelector("[name=username]")?.value.startsWith("ada")`)
+	b.press(t, "Sign in")
+	b.says(t, "h1", "Hello, ")
+	b.press(t, "Call Orders")
+	sources("L1", "the identity server")
+	b.quiet(t)
+
+	b.press(t, "Revoke at the identity server")
+	b.says(t, "#notice", "by the identity server")
+	b.shoot(t, "webapi-revoked")
+	b.forget()
+	b.do(t, chromedp.SendKeys(chromedp.Search("#login_hint"), "Ada"))
+	b.press(t, "Sign in")
+	b.waitFor(t, `document.querySelector("[name=username]")`)
+	b.press(t, "Sign in")
+	b.says(t, "h1", "Hello, ")
+	b.press(t, "Sign out everywhere")
+	b.says(t, "#notice", "You are signed out.")
+	b.quiet(t)
+}
+
+// forget drops what the console has said so far: browsers report each answer that
+// is an error.
+func (b *browser) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = nil
+}

@@ -169,6 +169,17 @@ func TestStepUpForPrograms(t *testing.T) {
 	if err := s.lastError(); !errors.Is(err, xoauth2.ErrRequest) {
 		t.Errorf("bert: %v", err)
 	}
+	// So it is when its user has signed out, and the session goes on.
+	anna := p.cookies()
+	p.one(http.MethodGet, "/forget", nil)
+	p.visit(http.MethodGet, body.SignIn, nil)
+	if err := s.lastError(); !errors.Is(err, xoauth2.ErrRequest) || p.cookies()[0].Value != anna[0].Value {
+		t.Errorf("signed out: %v", err)
+	}
+	p = s.signedIn(t, "anna")
+	if err := json.Unmarshal([]byte(p.script(http.MethodPost, target, "/?form=7").body), &body); err != nil {
+		t.Fatal(err)
+	}
 	p.visit(http.MethodGet, body.SignIn, nil).at(t, http.StatusOK, "/?form=7")
 	if got := p.script(http.MethodPost, target, ""); got.status != http.StatusOK || !strings.Contains(got.body, writeScope) {
 		t.Errorf("afterwards: status %d: %s", got.status, got.body)
@@ -204,6 +215,7 @@ func TestStepUpInTwoTabs(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, nil)
 			p := s.signedIn(t, "anna")
+			s.store.slow.Store(int64(20 * time.Millisecond))
 			s.fault(t, idp.Fault{Endpoint: "token", Delay: 200 * time.Millisecond, Times: 2})
 			scopes := []string{writeScope, mailScope}
 			targets, callbacks := make([]string, 2), make([]string, 2)

@@ -78,7 +78,8 @@ var (
 )
 
 // Web are the handlers with which a web app signs its users in, and steps up. It is
-// safe for concurrent use. The session manager's LoadAndSave must be around them:
+// safe for concurrent use. The session manager's LoadAndSave must be around them, and its
+// cookie be SameSite=Lax, so that it comes along when the server sends the browser back:
 //
 //	mux.HandleFunc("GET /signin", web.SignIn)
 //	mux.HandleFunc("GET /callback", web.Callback) // Options.RedirectURL

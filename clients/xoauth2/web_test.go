@@ -148,6 +148,7 @@ func TestWebCallbackTwice(t *testing.T) {
 	target := p.one(http.MethodGet, signInPath+"?login_hint=anna", nil).header.Get("Location")
 	callback := p.consent(target).header.Get("Location")
 	s.fault(t, idp.Fault{Endpoint: "token", Delay: 200 * time.Millisecond})
+	s.store.slow.Store(int64(20 * time.Millisecond))
 	cookies := p.cookies()
 	var wg sync.WaitGroup
 	var mu sync.Mutex

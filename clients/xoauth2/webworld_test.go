@@ -36,11 +36,15 @@ type fragile struct {
 	*memstore.MemStore
 	broken atomic.Bool
 	spare  atomic.Int64 // how many calls more succeed
+	slow   atomic.Int64 // nanoseconds that each call takes
 }
 
 var errStore = errors.New("dial tcp marker-address: refused")
 
-func (s *fragile) fails() bool { return s.broken.Load() && s.spare.Add(-1) < 0 }
+func (s *fragile) fails() bool {
+	time.Sleep(time.Duration(s.slow.Load()))
+	return s.broken.Load() && s.spare.Add(-1) < 0
+}
 
 func (s *fragile) Find(token string) ([]byte, bool, error) {
 	if s.fails() {
@@ -127,6 +131,9 @@ func (s *site) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /put", func(_ http.ResponseWriter, r *http.Request) {
 		s.sessions.Put(r.Context(), "basket", r.URL.Query().Get("value"))
+	})
+	mux.HandleFunc("GET /forget", func(_ http.ResponseWriter, r *http.Request) {
+		s.sessions.Remove(r.Context(), "xoauth2.ticket")
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		name := "nobody"

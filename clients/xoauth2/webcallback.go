@@ -18,6 +18,10 @@ import (
 // another user was signed in, nothing of that one's session is left. Where a step up
 // was asked for, only the same user may: another ends with [ErrOtherUser], and
 // whoever was signed in still is.
+//
+// While the session store does not answer, nothing changes, and the error is
+// [ErrSession]. Only if it goes down between removing the old session and storing the
+// new one, which are two calls of it, does the user have to sign in again.
 func (w *Web) Callback(rw http.ResponseWriter, r *http.Request) {
 	forbidStoring(rw)
 	ctx, q := r.Context(), r.URL.Query()
@@ -117,7 +121,8 @@ func (o *ownTickets) SignIn(ctx context.Context, complete func(context.Context) 
 	}
 	// From here on the old token is of no use. Without the new one the user would
 	// have to sign in again.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionTimeout)
+	defer cancel()
 	if err := o.session.RenewToken(ctx); err != nil {
 		return tokencache.Ticket{}, sessionFailed(err)
 	}

@@ -20,7 +20,7 @@ const (
 	stepLife = time.Hour
 	// stepPause is how long a step that was taken is not taken again.
 	stepPause = 5 * time.Minute
-	// sessionTimeout bounds a read of the session store.
+	// sessionTimeout bounds what is asked of the session store.
 	sessionTimeout = 5 * time.Second
 )
 

@@ -256,7 +256,7 @@ func (b *browser) showsNothingOf(t *testing.T, words ...string) {
 	page := b.eval(t, `document.title + document.documentElement.outerHTML + [...document.querySelectorAll("input")].map((i) => i.value).join()`)
 	for _, word := range words {
 		if strings.Contains(page, word) {
-			t.Errorf("%s shows %q", b.eval(t, `location.href`), word)
+			t.Errorf("%s shows %q", b.eval(t, `location.pathname`), word)
 		}
 	}
 }

@@ -34,40 +34,27 @@ func newClient(ctx context.Context, issuer, clientID, secret, redirectURL string
 	return cache, client, err
 }
 
-func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.SessionManager) http.Handler {
+func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.SessionManager) (http.Handler, error) {
+	web, err := client.Web(sessions, nil) // what goes wrong is answered in plain words: see WebOptions
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /signin", func(w http.ResponseWriter, r *http.Request) {
-		authURL, signIn, _ := client.BeginSignIn(nil)
-		sessions.Put(r.Context(), "sign-in", signIn.Encode())
-		http.Redirect(w, r, authURL, http.StatusSeeOther)
-	})
-	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
-		signIn, _ := xoauth2.ParseSignIn(sessions.PopString(r.Context(), "sign-in"))
-		if _, _, err := sessions.Commit(r.Context()); err != nil { // spent before it is used: a callback counts once
-			http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
-			return
-		}
-		ticket, err := client.CompleteSignIn(r.Context(), signIn, r.URL.Query())
-		if err != nil || sessions.RenewToken(r.Context()) != nil {
-			http.Error(w, "The sign-in failed. Please try again.", http.StatusBadRequest)
-			return
-		}
-		sessions.Put(r.Context(), "ticket", ticket.Encode())
-		http.Redirect(w, r, "/", http.StatusSeeOther)
-	})
+	mux.HandleFunc("GET /signin", web.SignIn) // ?return_to=/path
+	mux.HandleFunc("GET /callback", web.Callback)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		token, err := client.Token(r.Context()) // cached, or refreshed once for everyone who asks
 		switch {
+		case err == nil:
+			fmt.Fprintf(w, "A %s token for %v, from the %s.\n", token.Type, token.Scopes, token.Source)
 		case errors.Is(err, tokencache.ErrNoTokens):
 			http.Redirect(w, r, "/signin", http.StatusSeeOther)
-		case err != nil: // an outage signs nobody out
+		case web.StepUp(w, r, err): // the user must consent, or prove more: and comes back to this page
+		default: // an outage signs nobody out
 			http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
-		default:
-			fmt.Fprintf(w, "A %s token for %v, from the %s.\n", token.Type, token.Scopes, token.Source)
 		}
 	})
-	ticket := func(ctx context.Context) string { return sessions.GetString(ctx, "ticket") }
-	return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(ticket))(mux))
+	return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(mux)), nil
 }
 
 func newRedisCache(ctx context.Context, addr, keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {

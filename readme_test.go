@@ -48,7 +48,9 @@ func Example() {
 		panic(err)
 	}
 	defer func() { _ = cache.Close(ctx) }()
-	web.Config.Handler = newApp(cache, client, scs.New())
+	if web.Config.Handler, err = newApp(cache, client, scs.New()); err != nil {
+		panic(err)
+	}
 	web.Start()
 	defer web.Close()
 

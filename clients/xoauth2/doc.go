@@ -15,6 +15,15 @@
 //
 // # Signing in
 //
+// [Client.Web] has the handlers of a web app: one that sends the browser to the
+// authorization server, one that takes it back, and [Web.StepUp], which asks the user
+// for what a token was refused for, in the middle of a request, and returns them to it.
+//
+//	web, err := client.Web(sessions, nil) // a session manager of alexedwards/scs, or what looks like one
+//	mux.HandleFunc("GET /signin", web.SignIn)
+//	mux.HandleFunc("GET /callback", web.Callback)
+//
+// They are made of the following, which an application with other needs calls itself.
 // [Client.BeginSignIn] returns the URL to send the browser to and a [SignIn] to
 // keep in the browser's session. At the redirect URL, [Client.CompleteSignIn]
 // takes that SignIn and the query, and returns the [tokencache.Ticket] that
@@ -59,7 +68,7 @@
 // # Errors
 //
 // Beside the errors of [tokencache.Partition.Token] there are a few: [ErrCallback],
-// [ErrDeviceCode] and [ErrDenied] end a sign-in, [ErrIDToken] distrusts an answer,
+// [ErrDeviceCode], [ErrDenied] and [ErrOtherUser] end a sign-in, [ErrIDToken] distrusts an answer,
 // and *[ProtocolError] says that the configuration is wrong. No error and no log
 // of this package holds a token, a code, a secret or an account.
 //

@@ -21,6 +21,10 @@ var (
 	// RFC 6749 §4.1.2.1 and RFC 8628 §3.5).
 	ErrDenied = errors.New("xoauth2: the sign-in was denied")
 
+	// ErrOtherUser means that somebody has signed in who is not the user that
+	// [SignInOptions.Account] names. Nothing of the answer is used.
+	ErrOtherUser = errors.New("xoauth2: another user has signed in than the one who was expected")
+
 	// ErrDeviceCode means that the codes of a [Device] are of no use any more: they
 	// have expired, were used before, or the server does not know them. If the
 	// server was down when they expired, its *[tokencache.ServerError] is wrapped

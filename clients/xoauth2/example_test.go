@@ -6,22 +6,17 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/alexedwards/scs/v2"
+
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/middleware"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// session stands for the application's session store.
-type session interface {
-	Get(ctx context.Context, key string) string
-	Pop(ctx context.Context, key string) string
-	Put(ctx context.Context, key, value string)
-	RenewID(ctx context.Context) error
-}
-
-// A web app that signs users in and works with their tokens.
+// A web app that signs users in, works with their tokens, and asks for consent when
+// it is first needed.
 func Example() {
-	_ = func(cache *tokencache.Cache, session session) (http.Handler, error) {
+	_ = func(cache *tokencache.Cache, sessions *scs.SessionManager) (http.Handler, error) {
 		client, err := xoauth2.New(context.Background(), cache, &xoauth2.Options{
 			ClientSecret: "from the environment",
 			RedirectURL:  "https://app.example.com/callback",
@@ -30,35 +25,25 @@ func Example() {
 		if err != nil {
 			return nil, err
 		}
+		web, err := client.Web(sessions, nil)
+		if err != nil {
+			return nil, err
+		}
 		mux := http.NewServeMux()
-		mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
-			authURL, signIn, _ := client.BeginSignIn(nil)
-			session.Put(r.Context(), "sign-in", signIn.Encode())
-			http.Redirect(w, r, authURL, http.StatusSeeOther)
-		})
-		mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
-			signIn, _ := xoauth2.ParseSignIn(session.Pop(r.Context(), "sign-in")) // the zero value completes nothing
-			ticket, err := client.CompleteSignIn(r.Context(), signIn, r.URL.Query())
-			if err != nil || session.RenewID(r.Context()) != nil {
-				http.Error(w, "The sign-in failed. Please try again.", http.StatusBadRequest)
-				return
-			}
-			session.Put(r.Context(), "ticket", ticket.Encode())
-			http.Redirect(w, r, "/", http.StatusSeeOther)
-		})
-		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-			token, err := client.Token(r.Context())
+		mux.HandleFunc("GET /signin", web.SignIn)
+		mux.HandleFunc("GET /callback", web.Callback)
+		mux.HandleFunc("GET /write", func(w http.ResponseWriter, r *http.Request) {
+			token, err := client.Token(r.Context(), "api://tasks/Tasks.Write")
 			switch {
-			case errors.Is(err, tokencache.ErrNoTokens):
-				http.Redirect(w, r, "/login", http.StatusSeeOther)
-			case err != nil: // an outage signs nobody out
-				http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
-			default:
+			case err == nil:
 				fmt.Fprintf(w, "Your token is good until %s.", token.Expires)
+			case errors.Is(err, tokencache.ErrNoTokens):
+				http.Redirect(w, r, "/signin?return_to=/write", http.StatusSeeOther)
+			case web.StepUp(w, r, err): // the user has not consented to it yet, and comes back here
+			default: // an outage signs nobody out
+				http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
 			}
 		})
-		return middleware.LoadAndSave(cache, middleware.SessionAccount(func(ctx context.Context) string {
-			return session.Get(ctx, "ticket")
-		}))(mux), nil
+		return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(mux)), nil
 	}
 }

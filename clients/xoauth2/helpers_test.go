@@ -28,19 +28,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fixture is a client at a local authorization server.
 type fixture struct {
-	idp    *idp.Server
-	cache  *tokencache.Cache
-	client *xoauth2.Client
-	writes *atomic.Int64 // of partitions
+	idp      *idp.Server
+	cache    *tokencache.Cache
+	client   *xoauth2.Client
+	writes   *atomic.Int64 // of partitions
+	provider tokencache.Provider
 }
 
 // config changes what newFixture builds. The zero value is the plain issuer.
 type config struct {
-	entra   bool
-	idp     idp.Options
-	timeout time.Duration
-	public  bool
-	scopes  []string
+	entra    bool
+	idp      idp.Options
+	timeout  time.Duration
+	public   bool
+	scopes   []string
+	redirect string
 }
 
 func newFixture(t *testing.T, c config) *fixture {
@@ -51,7 +53,8 @@ func newFixture(t *testing.T, c config) *fixture {
 		issuer = s.TenantURL()
 	}
 	f := &fixture{idp: s, writes: new(atomic.Int64)}
-	f.cache = newCache(t, issuer, func(context.Context, *tokencache.Access) error {
+	f.provider = newProvider(t)
+	f.cache = cacheOn(t, f.provider, issuer, func(context.Context, *tokencache.Access) error {
 		f.writes.Add(1)
 		return nil
 	})
@@ -63,6 +66,9 @@ func newFixture(t *testing.T, c config) *fixture {
 	}
 	if c.scopes != nil {
 		o.Scopes = c.scopes
+	}
+	if c.redirect != "" {
+		o.RedirectURL = c.redirect
 	}
 	if c.public {
 		o.ClientSecret = ""
@@ -88,10 +94,21 @@ func listen(t *testing.T, o *idp.Options) *idp.Server {
 
 func newCache(t *testing.T, issuer string, beforeWrite tokencache.Hook) *tokencache.Cache {
 	t.Helper()
+	return cacheOn(t, newProvider(t), issuer, beforeWrite)
+}
+
+func newProvider(t *testing.T) tokencache.Provider {
+	t.Helper()
 	provider, err := memory.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = provider.Close(context.WithoutCancel(t.Context())) })
+	return provider
+}
+
+func cacheOn(t *testing.T, provider tokencache.Provider, issuer string, beforeWrite tokencache.Hook) *tokencache.Cache {
+	t.Helper()
 	cache, err := tokencache.New(provider,
 		tokencache.Namespace{Issuer: issuer, ClientID: idp.DefaultClientID},
 		&tokencache.Options{BeforeWrite: beforeWrite})
@@ -104,7 +121,6 @@ func newCache(t *testing.T, issuer string, beforeWrite tokencache.Hook) *tokenca
 		if err := cache.Close(ctx); err != nil {
 			t.Error("Close:", err)
 		}
-		_ = provider.Close(ctx)
 	})
 	return cache
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -32,6 +33,10 @@ type SignInOptions struct {
 	// other browsers, under this name (see [tokencache.Cache.SignInSession]). The
 	// server is not told. Draw it at random, for instance with [crypto/rand.Text].
 	Session string
+	// Account, unless it is empty, is the only one that may sign in, say that of the
+	// ticket of whoever is signed in already ([tokencache.Ticket.Account]). The server
+	// is not told; LoginHint tells it.
+	Account string
 }
 
 // BeginSignIn returns the URL to redirect the browser to, and what the
@@ -58,6 +63,7 @@ func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err er
 		Verifier: oauth2.GenerateVerifier(),
 		Scopes:   union(o.Scopes, c.scopes),
 		Session:  o.Session,
+		Account:  o.Account,
 		Started:  time.Now().Unix(),
 	}
 	config := *c.config
@@ -85,7 +91,7 @@ func random() string {
 // code, verifies the ID token and stores the tokens. The ticket is for the
 // session, in the place of s.
 //
-// Errors: [ErrCallback] if the request does not belong to s, [ErrDenied],
+// Errors: [ErrCallback] if the request does not belong to s, [ErrDenied], [ErrOtherUser],
 // *[tokencache.InteractionRequiredError] if the server needs the user after
 // prompt=none, [ErrIDToken], *[ProtocolError], *[tokencache.ServerError],
 // [tokencache.ErrUnavailable] if the tokens could not be stored, and the other
@@ -124,7 +130,11 @@ func (c *Client) exchange(ctx context.Context, p *pending, code string) (tokenca
 	if err := id.checkNonce(p.Nonce); err != nil {
 		return tokencache.Grant{}, err
 	}
-	return r.signedIn(g, id, p.Scopes), nil
+	g = r.signedIn(g, id, p.Scopes)
+	if p.Account != "" && !strings.EqualFold(p.Account, g.Account.ID) {
+		return tokencache.Grant{}, ErrOtherUser
+	}
+	return g, nil
 }
 
 // user verifies who has signed in.

@@ -36,6 +36,7 @@ type pending struct {
 	Verifier string   `json:"verifier"`
 	Scopes   []string `json:"scopes"`
 	Session  string   `json:"session,omitempty"`
+	Account  string   `json:"account,omitempty"`
 	Started  int64    `json:"started"` // seconds since 1970
 }
 

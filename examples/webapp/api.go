@@ -103,6 +103,17 @@ func (n *node) askAPI(ctx context.Context, a *answer) error {
 		return apiError(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if err := refusedBy(resp); err != nil {
+		return err
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(a); err != nil {
+		return &tokencache.ServerError{Err: errors.New("the API's answer is not JSON")}
+	}
+	return nil
+}
+
+// refusedBy tells what the status of the API's answer means.
+func refusedBy(resp *http.Response) error {
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return errRefused // also with a new token
@@ -111,9 +122,6 @@ func (n *node) askAPI(ctx context.Context, a *answer) error {
 			RetryAfter: retryAfter(resp),
 			Err:        fmt.Errorf("the API answered with status %d", resp.StatusCode),
 		}
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(a); err != nil {
-		return &tokencache.ServerError{Err: errors.New("the API's answer is not JSON")}
 	}
 	return nil
 }

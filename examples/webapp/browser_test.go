@@ -188,6 +188,13 @@ func (b *browser) shoot(t *testing.T, name string) {
 	b.do(t, chromedp.EmulateViewport(1280, 900))
 }
 
+// forget drops what the console had to complain about, which was meant to be.
+func (b *browser) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = nil
+}
+
 func (b *browser) scheme(t *testing.T, scheme string) {
 	t.Helper()
 	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +15,9 @@ import (
 
 // Mistakes of a request, beside the errors of the cache and the client.
 var (
-	errBadRequest    = errors.New("a parameter is not valid")
-	errUnknownSignIn = errors.New("no sign-in has begun with this state")
-	errNotLocal      = errors.New("the identity server is not a local one")
-	errRefused       = errors.New("the API refuses the user")
+	errBadRequest = errors.New("a parameter is not valid")
+	errNotLocal   = errors.New("the identity server is not a local one")
+	errRefused    = errors.New("the API refuses the user")
 )
 
 // problem is what is answered in place of a page or of JSON.
@@ -30,7 +27,6 @@ type problem struct {
 	title  string // for people, as the text
 	text   string
 	retry  time.Duration // if it helps to wait
-	signIn string        // URL that lets the user go on
 }
 
 // problemOf sorts an error. It shows the three kinds that an application keeps
@@ -39,7 +35,7 @@ func problemOf(err error) problem {
 	var server *tokencache.ServerError
 	var interaction *tokencache.InteractionRequiredError
 	switch {
-	case errors.Is(err, errSessions):
+	case errors.Is(err, errSessions), errors.Is(err, xoauth2.ErrSession):
 		return problem{
 			status: http.StatusServiceUnavailable, code: "sessions_unavailable", title: "One moment, please",
 			text: "The session store does not answer, so this app cannot tell who you are. It has not signed you out.", retry: time.Second,
@@ -53,8 +49,8 @@ func problemOf(err error) problem {
 		return problem{status: http.StatusUnauthorized, code: "sign_in_required", title: "Sign in", text: whySignIn(err)}
 	case errors.As(err, &interaction):
 		return problem{
-			status: http.StatusForbidden, code: "interaction_required", title: "One more step",
-			text: "The identity server wants you to confirm that it is you before this app may go on.",
+			status: http.StatusForbidden, code: "interaction_required", title: "Not yet",
+			text: "The identity server still asks for what you have just done there. You are signed in; please try again in a few minutes.",
 		}
 	case errors.As(err, &server):
 		return problem{
@@ -72,13 +68,15 @@ func requestProblem(err error) problem {
 	switch {
 	case errors.Is(err, xoauth2.ErrDenied):
 		return problem{status: http.StatusForbidden, code: "access_denied", title: "Not signed in", text: "The sign-in was cancelled or refused."}
+	case errors.Is(err, xoauth2.ErrOtherUser):
+		return problem{status: http.StatusForbidden, code: "other_user", title: "Somebody else", text: "Another user has signed in at the identity server, so nothing has changed here. Please sign out first."}
 	case errors.Is(err, xoauth2.ErrIDToken):
 		return problem{status: http.StatusBadRequest, code: "id_token_refused", title: "Not signed in", text: "The identity server’s answer belongs to another sign-in." + again}
-	case errors.Is(err, xoauth2.ErrCallback), errors.Is(err, errUnknownSignIn):
+	case errors.Is(err, xoauth2.ErrCallback):
 		return problem{status: http.StatusBadRequest, code: "sign_in_failed", title: "Not signed in", text: "This sign-in has been used, is too old, or began elsewhere." + again}
 	case errors.As(err, &protocol):
 		return problem{status: http.StatusBadGateway, code: "identity_server_refused", title: "Not signed in", text: "The identity server does not accept this app. Whoever runs it must look at its registration."}
-	case errors.Is(err, errBadRequest):
+	case errors.Is(err, errBadRequest), errors.Is(err, xoauth2.ErrRequest):
 		return problem{status: http.StatusBadRequest, code: "bad_request", title: "That link is not valid", text: "A parameter of the request is missing or wrong."}
 	case errors.Is(err, errRefused):
 		return problem{status: http.StatusForbidden, code: "api_refused", title: "Not allowed", text: "The API does not let you do that."}
@@ -107,32 +105,25 @@ func whySignIn(err error) string {
 	return "Your session has ended: its tokens are gone."
 }
 
-// fail answers with what the error means. A session whose tokens are gone ends
-// here: the answer says so, and the next request starts afresh, so nothing can
-// go round in circles.
+// fail answers with what the error means. Where the user can mend it at the identity
+// server, that is where they go, and then back to the page. A session whose tokens are
+// gone ends here: the answer says so, and the next request starts afresh, so nothing
+// can go round in circles.
 func (n *node) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	var interaction *tokencache.InteractionRequiredError
 	switch {
-	case p.status == http.StatusUnauthorized && n.ticket(r.Context()) == "":
+	case p.status == http.StatusUnauthorized && n.web.Ticket(r.Context()) == "":
 		p.text = "Please sign in first."
 	case p.status == http.StatusUnauthorized:
 		n.endSession(r.Context())
-	case errors.As(err, &interaction):
-		p.signIn = n.interactionURL(r.Context(), interaction)
+	case p.code == "interaction_required" && n.web.StepUp(w, r, err):
+		return
+	case p.code == "access_denied" && n.web.Ticket(r.Context()) != "":
+		p.title, p.text = "Not allowed", "You did not allow it, so nothing has changed. You are still signed in."
 	case p.status >= http.StatusInternalServerError && r.Context().Err() == nil:
 		n.log.Warn("request failed", "node", n.number, "path", r.URL.Path, "code", p.code, "error", err)
 	}
 	n.answer(w, r, p)
-}
-
-// interactionURL starts a sign-in that does what the identity server asks for.
-func (n *node) interactionURL(ctx context.Context, e *tokencache.InteractionRequiredError) string {
-	q := url.Values{"login_hint": {n.user(ctx).Username}}
-	if e.Claims != "" {
-		q.Set("claims", e.Claims)
-	}
-	return n.url + "/signin?" + q.Encode()
 }
 
 // answer writes a problem, as JSON for programs and as a page for people.
@@ -142,11 +133,7 @@ func (n *node) answer(w http.ResponseWriter, r *http.Request, p problem) {
 	}
 	switch {
 	case wantsJSON(r):
-		body := map[string]string{"error": p.code}
-		if p.signIn != "" {
-			body["signin"] = p.signIn
-		}
-		writeJSON(w, p.status, body)
+		writeJSON(w, p.status, map[string]string{"error": p.code})
 	case p.status == http.StatusUnauthorized:
 		n.render(w, p.status, "signin.html", page{Title: p.title, Notice: p.text})
 	default:

@@ -148,26 +148,90 @@ func TestSignOutForPrograms(t *testing.T) {
 	}
 }
 
-// TestInteraction checks that the URL of the error leads on.
+// TestInteraction checks that what the identity server demands of the user leads on: a
+// program is given a URL to open, and a browser is sent there and comes back.
 func TestInteraction(t *testing.T) {
 	t.Parallel()
 	eachProvider(t, func(t *testing.T, store ...string) {
 		s := open(t, append(store, "-auto-login")...)
 		v := s.signedIn(t, "ada")
-		if err := s.idp().RequireInteraction("ada", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
-			t.Fatal(err)
+		demand := func() {
+			t.Helper()
+			if err := s.idp().RequireInteraction("ada", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
+				t.Fatal(err)
+			}
+			v.expire(t)
 		}
-		v.expire(t)
+		demand()
 		got := v.get(t, "/api/me")
 		got.want(t, http.StatusForbidden, "interaction_required")
 		target := decode[map[string]string](t, got.body)["signin"]
-		if page := v.post(t, "/call", nil); page.status != http.StatusForbidden || !strings.Contains(page.body, "One more step") {
-			t.Errorf("the page has status %d: %s", page.status, page.body)
+		if strings.Contains(target, "acr") || !strings.HasPrefix(target, "/signin?step=") {
+			t.Errorf("the URL is %s", target)
 		}
-		v.get(t, strings.TrimPrefix(target, v.base)).want(t, http.StatusOK, "")
+		v.get(t, target).want(t, http.StatusOK, "")
 		if got := v.me(t); got.Name != "ada" {
 			t.Errorf("got %+v", got)
 		}
+		// The same again at once would be a circle.
+		demand()
+		got = v.get(t, "/api/me")
+		got.want(t, http.StatusForbidden, "interaction_required")
+		if strings.Contains(got.body, "signin") {
+			t.Errorf("a second time: %s", got.body)
+		}
+		if page := v.post(t, "/call", nil); page.status != http.StatusForbidden || !strings.Contains(page.body, "Not yet") {
+			t.Errorf("the page has status %d: %s", page.status, page.body)
+		}
+		v.get(t, "/").want(t, http.StatusOK, "") // signed in, as before
+
+		bob := s.signedIn(t, "bob")
+		if err := s.idp().RequireInteraction("bob", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
+			t.Fatal(err)
+		}
+		bob.expire(t)
+		if page := bob.post(t, "/call", nil); page.status != http.StatusOK || !strings.Contains(page.body, "Hello, bob") {
+			t.Errorf("a form leads to status %d: %s", page.status, page.body)
+		}
+		if got := bob.me(t); got.Source != "l1" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// TestTask writes a task, for which consent is asked for when it is first needed, and
+// again after it was withdrawn.
+func TestTask(t *testing.T) {
+	t.Parallel()
+	eachProvider(t, func(t *testing.T, store ...string) {
+		s := open(t, append(store, "-auto-login")...)
+		v := s.signedIn(t, "ada")
+		page := v.get(t, "/task")
+		if page.status != http.StatusOK || !strings.Contains(page.body, writeScope) || !strings.Contains(page.body, "Permissions requested") || strings.Contains(page.body, apiScope) {
+			t.Fatalf("no page asks for consent: status %d: %s", page.status, page.body)
+		}
+		if got := v.post(t, "/task", url.Values{"text": {"x"}}); !strings.Contains(got.body, "Permissions requested") {
+			t.Errorf("without consent: status %d: %s", got.status, got.body)
+		}
+		if err := s.idp().Consent("ada", clientID, writeScope); err != nil {
+			t.Fatal(err)
+		}
+		if page := v.get(t, "/task"); page.status != http.StatusOK || !strings.Contains(page.body, `action="/task"`) {
+			t.Fatalf("with consent: status %d: %s", page.status, page.body)
+		}
+		got := v.post(t, "/task", url.Values{"text": {"  <b>buy</b> 🍐 "}})
+		if got.status != http.StatusOK || !strings.Contains(got.body, "The API has your task: &lt;b&gt;buy&lt;/b&gt; 🍐<") {
+			t.Errorf("writing: status %d: %s", got.status, got.body)
+		}
+		for _, text := range []string{"", " ", "\xff", strings.Repeat("é", maxTask+1)} {
+			v.post(t, "/task", url.Values{"text": {text}}).want(t, http.StatusBadRequest, "")
+		}
+		v.post(t, "/task", url.Values{"text": {strings.Repeat("é", maxTask)}}).want(t, http.StatusOK, "")
+
+		s.fault(t, idp.Fault{Endpoint: "api", Status: 503})
+		v.post(t, "/task", url.Values{"text": {"x"}}).want(t, http.StatusServiceUnavailable, "")
+		s.idp().ClearFault("api")
+		s.visitor(t, 0).get(t, "/task").want(t, http.StatusUnauthorized, "")
 	})
 }
 

@@ -236,7 +236,7 @@ func (s *site) signedIn(t *testing.T, user string) *visitor {
 func (s *site) ticketOf(t *testing.T) (found tokencache.Ticket) {
 	t.Helper()
 	err := s.nodes[0].sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		if ticket, err := tokencache.ParseTicket(s.nodes[0].sessions.GetString(ctx, sessionTicket)); err == nil {
+		if ticket, err := tokencache.ParseTicket(s.nodes[0].web.Ticket(ctx)); err == nil {
 			found = ticket
 		}
 		return nil

@@ -27,8 +27,10 @@ func TestHostile(t *testing.T) {
 		"with a backslash":     {path: `/signin?return_to=` + url.QueryEscape(`/\evil.test`), status: 400},
 		"split header":         {path: "/signin?return_to=/%0d%0aSet-Cookie:a=b", status: 400},
 		"tab in path":          {path: "/signin?return_to=/%09/evil.test", status: 400},
-		"claims not JSON":      {path: "/signin?claims=x", status: 400},
-		"claims null":          {path: "/signin?claims=null", status: 400},
+		"no such step":         {path: "/signin?step=x", status: 400},
+		"a task by link":       {path: "/task?text=x", method: "PUT", status: 405},
+		"a task cross-site":    {method: "POST", path: "/task", header: map[string]string{"Sec-Fetch-Site": "cross-site"}, status: 403},
+		"no task":              {method: "POST", path: "/task", status: 400},
 		"endless hint":         {path: "/signin?login_hint=" + strings.Repeat("a", 300), status: 400},
 		"sign-out by link":     {path: "/signout", status: 405},
 		"expire by link":       {path: "/api/expire", status: 405},
@@ -147,13 +149,14 @@ func TestPendingSignIns(t *testing.T) {
 	eachProvider(t, func(t *testing.T, store ...string) {
 		s := open(t, append(store, "-auto-login")...)
 		v := s.visitor(t, 0)
+		const pending = 5
 		var callbacks []string
-		for range maxPending + 1 {
+		for range pending + 1 {
 			callbacks = append(callbacks, callbackOf(t, v, "ada"))
 		}
 		v.stays().get(t, callbacks[0]).want(t, http.StatusBadRequest, "")
 		v.stays().get(t, callbacks[1]).want(t, http.StatusSeeOther, "")
-		v.stays().get(t, callbacks[maxPending]).want(t, http.StatusSeeOther, "")
+		v.stays().get(t, callbacks[pending]).want(t, http.StatusSeeOther, "")
 	})
 }
 

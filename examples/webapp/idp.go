@@ -18,7 +18,8 @@ import (
 const (
 	clientID     = idp.DefaultClientID
 	clientSecret = idp.DefaultClientSecret
-	apiScope     = idp.DefaultAudience + "/Tasks.Read"
+	apiScope     = idp.DefaultAudience + "/Tasks.Read"  // every user has it
+	writeScope   = idp.DefaultAudience + "/Tasks.Write" // users are asked for it when they first need it
 )
 
 // issuer is the identity server, along with the API that it protects.
@@ -36,6 +37,8 @@ func openIssuer(cfg *config) (*issuer, error) {
 	}
 	server, err := idp.Listen(cfg.idpAddr, &idp.Options{
 		AutoLogin:     cfg.autoLogin,
+		Consent:       true,
+		Consented:     []string{apiScope},
 		TokenLifetime: cfg.tokenLifetime,
 	})
 	if err != nil {

@@ -11,8 +11,8 @@
 //
 // What an application copies is in node.go, which puts the cache, the client, the
 // sessions and the router together, in store.go and sessions.go, which keep tokens
-// and sessions, in signin.go and in api.go. The rest is pages, and the live view
-// of what the cache does.
+// and sessions, and in signin.go, errors.go, api.go and task.go. The rest is pages,
+// and the live view of what the cache does.
 package main
 
 import (

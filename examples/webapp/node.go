@@ -26,9 +26,11 @@ type node struct {
 	cache    *tokencache.Cache
 	client   *xoauth2.Client
 	sessions *scs.SessionManager
+	web      *xoauth2.Web
 	// logEvent writes the events of the cache to the log.
 	logEvent func(context.Context, tokencache.Event)
 	api      *http.Client  // calls the API with the user's token
+	tasks    *http.Client  // the same, for writing
 	plain    *http.Client  // everything else
 	calls    chan struct{} // holds one for each call of the API that is under way
 	server   *http.Server
@@ -79,15 +81,16 @@ func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*n
 	if err != nil {
 		return nil, errors.Join(err, n.cache.Close(ctx))
 	}
-	transport, err := n.client.Transport(&xoauth2.TransportOptions{
-		Origins: []string{a.issuer.origin()},
-		Scopes:  []string{apiScope},
-		Base:    a.outgoing,
-	})
+	n.web, err = n.client.Web(n.sessions, &xoauth2.WebOptions{Fail: n.fail, Program: wantsJSON, Timeout: a.patience})
 	if err != nil {
 		return nil, errors.Join(err, n.cache.Close(ctx))
 	}
-	n.api = &http.Client{Transport: transport, Timeout: apiTimeout}
+	if n.api, err = n.caller(apiScope); err != nil {
+		return nil, errors.Join(err, n.cache.Close(ctx))
+	}
+	if n.tasks, err = n.caller(writeScope); err != nil {
+		return nil, errors.Join(err, n.cache.Close(ctx))
+	}
 	n.server = &http.Server{
 		Handler:           n.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -100,6 +103,16 @@ func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*n
 	return n, nil
 }
 
+// caller returns a client that calls the API with the user's token for the scope.
+func (n *node) caller(scope string) (*http.Client, error) {
+	transport, err := n.client.Transport(&xoauth2.TransportOptions{
+		Origins: []string{n.issuer.origin()},
+		Scopes:  []string{scope},
+		Base:    n.outgoing,
+	})
+	return &http.Client{Transport: transport, Timeout: apiTimeout}, err
+}
+
 func (n *node) routes() http.Handler {
 	r := chi.NewRouter()
 	r.Use(n.secured)
@@ -110,14 +123,16 @@ func (n *node) routes() http.Handler {
 	r.Group(func(r chi.Router) {
 		// The session first: it knows whose tokens the request is about.
 		r.Use(sessionWriters, n.sessions.LoadAndSave)
-		r.Use(middleware.LoadAndSave(n.cache, middleware.SessionAccount(n.ticket)))
-		r.With(quietly).Get("/", n.home)
-		r.Get("/signin", n.signIn)
-		r.Get("/callback", n.callback)
+		r.Use(middleware.LoadAndSave(n.cache, middleware.SessionAccount(n.web.Ticket)))
+		r.With(quietly, n.atHome).Get("/", n.home)
+		r.With(n.atHome).Get("/signin", n.web.SignIn)
+		r.Get("/callback", n.web.Callback)
 		r.Post("/signout", n.signOut)
 		// No RequireTokens here: asking for a token finds out the same.
 		r.Get("/api/me", n.apiMe)
 		r.Post("/call", n.formCall)
+		r.Get("/task", n.task)
+		r.Post("/task", n.writeTask)
 		r.Group(func(r chi.Router) {
 			r.Use(quietly, middleware.RequireTokens(n.cache, n.fail))
 			r.Get("/events", n.events)

@@ -75,10 +75,7 @@ func (n *node) renderPart(w http.ResponseWriter, status int, name string, data a
 type problemView struct{ Text, Href, Label string }
 
 func (p problem) view() problemView {
-	switch {
-	case p.signIn != "":
-		return problemView{p.text, p.signIn, "Continue"}
-	case p.retry > 0:
+	if p.retry > 0 {
 		return problemView{p.text, "/", "Try again"}
 	}
 	return problemView{p.text, "/", "Back to the start"}
@@ -96,9 +93,6 @@ type dashboard struct {
 
 // home is the dashboard, or the sign-in page if nobody is signed in.
 func (n *node) home(w http.ResponseWriter, r *http.Request) {
-	if n.redirectedHome(w, r) {
-		return
-	}
 	ctx := r.Context()
 	p, ok := n.cache.FromContext(ctx)
 	if !ok {

@@ -118,7 +118,7 @@ func (s *site) secrets(t *testing.T) []string {
 	t.Helper()
 	var found []string
 	err := s.nodes[0].sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		ticket, err := tokencache.ParseTicket(s.nodes[0].sessions.GetString(ctx, sessionTicket))
+		ticket, err := tokencache.ParseTicket(s.nodes[0].web.Ticket(ctx))
 		if err != nil {
 			return nil // nobody's session
 		}

@@ -109,7 +109,7 @@ func (st *store) missingLocked(u user, clientID string, ps []permission) []permi
 	st.consents.touch(key)
 	var missing []permission
 	for _, p := range ps {
-		ok := allowed[p] || allowed[permission{p.audience, ".default"}]
+		ok := allowed[p] || allowed[permission{p.audience, ".default"}] || slices.Contains(st.consented, p)
 		if p.scope == ".default" {
 			for a := range allowed {
 				ok = ok || a.audience == p.audience

@@ -211,6 +211,24 @@ func TestDeviceConsent(t *testing.T) {
 	mustTokens(t, post(t, e.token(), form))
 }
 
+// What an administrator has allowed, users are not asked for; the rest they are.
+func TestConsented(t *testing.T) {
+	t.Parallel()
+	o := withConsent()
+	o.Consented = []string{firstScope}
+	s := listen(t, o)
+	if a := ask(t, plain(s), "anna", "", authorizeQuery("openid", firstScope)); a.status != http.StatusSeeOther {
+		t.Errorf("status %d, want 303", a.status)
+	}
+	a := ask(t, plain(s), "anna", "", authorizeQuery("openid", firstScope, secondScope))
+	if !isConsentPage(a) || strings.Count(a.body, "<li>") != 1 || !strings.Contains(a.body, "<li>"+secondScope) {
+		t.Errorf("status %d; the page does not ask for exactly what is left", a.status)
+	}
+	if _, err := idp.Listen("127.0.0.1:0", &idp.Options{Consented: []string{"a b"}}); err == nil {
+		t.Error("two scopes are taken for one")
+	}
+}
+
 func TestConsentIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	s := listen(t, nil)

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -58,6 +59,11 @@ type Options struct {
 	// as Entra ID does. Signing in a device allows what it asks for. Off by default.
 	Consent bool
 
+	// Consented are scopes that an administrator has allowed to every client for
+	// all users, who are not asked for them: all that names an API, such as
+	// api://name/Scope. None by default.
+	Consented []string
+
 	// DeviceLifetime is how long a device code is valid, from one second to one
 	// hour. Defaults to 15 minutes.
 	DeviceLifetime time.Duration
@@ -100,6 +106,10 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.DeviceInterval == 0 {
 		c.DeviceInterval = defaultDeviceInterval
+	}
+	c.Consented = append([]string(nil), c.Consented...)
+	if slices.ContainsFunc(c.Consented, func(scope string) bool { return scope == "" || !isScopeToken(scope) }) {
+		return Options{}, errors.New("idp: Consented has a scope that is not well-formed")
 	}
 	if len(c.Clients) == 0 {
 		c.Clients = []Client{defaultClient()}

@@ -72,7 +72,7 @@ func Listen(addr string, o *Options) (*Server, error) {
 		opts: opts, clients: clients, keys: keys, pages: pages, store: newStore(), faults: newFaults(),
 		deliveries: newDeliveries(opts.BackChannelRootCAs), served: make(chan struct{}), closing: make(chan struct{}),
 	}
-	s.store.askConsent = opts.Consent
+	s.store.askConsent, s.store.consented = opts.Consent, permissions("", opts.Consented)
 	if err := s.serve(listener, host); err != nil {
 		_ = listener.Close() // nothing was accepted yet
 		return nil, err

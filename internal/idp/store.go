@@ -78,6 +78,7 @@ type TokenRequests struct {
 type store struct {
 	refreshKey []byte // authenticates refresh tokens; fixed after newStore
 	askConsent bool   // fixed before the server answers
+	consented  []permission
 
 	mu       sync.Mutex // guards what follows
 	codes    *bounded[*code]

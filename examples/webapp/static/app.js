@@ -16,12 +16,27 @@ document.addEventListener("submit", async (submitted) => {
   button.ariaBusy = "true";
   try {
     const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (response.headers.get("Content-Type").startsWith("application/json")) {
+      // Only the user can go on: at the identity server, and then back here.
+      closeEvents();
+      location.assign((await response.json()).signin);
+      return;
+    }
     show(new DOMParser().parseFromString(await response.text(), "text/html"), response.status);
   } catch {
     tell("This app does not answer.", true);
   } finally {
     button.ariaBusy = null;
   }
+});
+
+// A page that the browser has kept, for its back button, may be of somebody who has
+// signed out since. It is not shown; the server is asked.
+addEventListener("pagehide", (leaving) => {
+  if (leaving.persisted) document.body.hidden = true;
+});
+addEventListener("pageshow", (coming) => {
+  if (coming.persisted) location.reload();
 });
 
 // show updates the dashboard, or becomes the other page that came.

@@ -79,7 +79,7 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*logoutClaims, e
 	case !canonical(raw):
 		return nil, badLogout("form")
 	}
-	keys := &keySet{KeySet: c.keys}
+	keys := c.keys.of("")
 	token, err := oidc.NewVerifier(c.meta.Issuer, keys, &oidc.Config{
 		SkipIssuerCheck:      true, // they are compared below, see verify
 		SkipClientIDCheck:    true,

@@ -164,11 +164,17 @@ func TestApplicationTokensThatAreWaitedFor(t *testing.T) {
 		if err != nil || tok.AccessToken == first.AccessToken {
 			t.Errorf("a refused token: %v", err)
 		}
+		time.Sleep(56 * time.Minute)
+		older := tok
+		tok, err = p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}, Refused: first.AccessToken}, a)
+		if err != nil || tok.AccessToken == older.AccessToken {
+			t.Errorf("another one that was refused: %v", err)
+		}
 		time.Sleep(time.Hour - 20*time.Second)
 		if again := mustToken(t, p, a, "read"); again.AccessToken == tok.AccessToken {
 			t.Error("a token of 20 seconds is served")
 		}
-		a.wantRefreshes(t, 3)
+		a.wantRefreshes(t, 4)
 	})
 }
 

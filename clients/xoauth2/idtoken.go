@@ -23,7 +23,9 @@ type idClaims struct {
 	TenantID string `json:"tid"`
 	Username string `json:"preferred_username"`
 	Name     string `json:"name"`
+	SID      any    `json:"sid"` // text, where it means anything
 	nonce    string
+	session  string // see metadata.session
 }
 
 // verify checks an ID token as OpenID Connect Core §3.1.3.7 asks for, but for the
@@ -55,6 +57,9 @@ func (c *Client) verify(ctx context.Context, raw, tenant string) (*idClaims, err
 		return nil, badIDToken("authorized party")
 	case id.Subject == "" || len(id.Subject) > 255:
 		return nil, badIDToken("subject")
+	}
+	if sid, ok := id.SID.(string); ok {
+		id.session = c.meta.session(token.Issuer, sid)
 	}
 	return &id, nil
 }

@@ -34,6 +34,7 @@ type Cache struct {
 	hearsay  hearsay
 	released released
 	settling settling
+	ahead    ahead
 
 	upkeeping *semaphore.Weighted
 	releasing *semaphore.Weighted

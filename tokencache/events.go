@@ -96,7 +96,8 @@ const (
 	EventOutage EventKind = "outage"
 	// EventUpkeep: a partition in use was kept alive. Detail: "touched", its
 	// expiry was moved on; "resealed", it was sealed with the first key of the
-	// ring.
+	// ring; "renewed", a token of the application's own that was about to expire was
+	// refreshed behind the requests, which are answered with it until then.
 	EventUpkeep EventKind = "upkeep"
 	// EventRestore: the provider had gone back to what this process had replaced,
 	// as after a failover that has lost what it had acknowledged. A partition was
@@ -134,6 +135,7 @@ const (
 	detailOver       = "over"
 	detailTouched    = "touched"
 	detailResealed   = "resealed"
+	detailRenewed    = "renewed"
 	detailEverywhere = "everywhere"
 )
 
@@ -176,8 +178,8 @@ func (e Event) attrs() []slog.Attr {
 //
 //   - Error: unreadable records.
 //   - Warning: outages, degraded answers, what became of unsaved tokens, what a
-//     provider had lost, leases that failed or were lost; refreshes, saves, sign-ins
-//     and sign-outs that failed.
+//     provider had lost, leases that failed or were lost, tokens of the application
+//     that could not be renewed; refreshes, saves, sign-ins and sign-outs that failed.
 //   - Info: refreshes, saves, sign-ins and sign-outs.
 //   - Debug: everything else. Loads that failed and saves that met a conflict are
 //     among it, because the request tells, or goes on.
@@ -196,6 +198,10 @@ func (e Event) level() slog.Level {
 		return slog.LevelError
 	case EventDegraded, EventUnsaved, EventOutage, EventRestore:
 		return slog.LevelWarn
+	case EventUpkeep:
+		if e.Detail == detailRenewed && e.Err != nil {
+			return slog.LevelWarn
+		}
 	case EventLease:
 		if e.Detail == detailFailed || e.Detail == detailLost {
 			return slog.LevelWarn

@@ -244,6 +244,8 @@ func TestLogLevels(t *testing.T) {
 		{tokencache.Event{Kind: tokencache.EventLease, Detail: "lost"}, slog.LevelWarn},
 		{tokencache.Event{Kind: tokencache.EventOutage}, slog.LevelWarn},
 		{tokencache.Event{Kind: tokencache.EventRestore}, slog.LevelWarn},
+		{tokencache.Event{Kind: tokencache.EventUpkeep, Detail: "renewed", Err: tokencache.ErrBusy}, slog.LevelWarn},
+		{tokencache.Event{Kind: tokencache.EventUpkeep, Detail: "renewed"}, slog.LevelDebug},
 		{tokencache.Event{Kind: tokencache.EventUnreadable}, slog.LevelError},
 	} {
 		var text bytes.Buffer

@@ -36,6 +36,7 @@ const (
 	kindApplication keyKind = 3
 	kindSession     keyKind = 4
 	kindOnce        keyKind = 5 // no partition: see Cache.Once
+	kindSID         keyKind = 6 // no partition: see Cache.SignOutSID
 )
 
 // AccountKey is the key of a signed-in user's tokens. The account is the home
@@ -115,7 +116,7 @@ func (k keyID) check() error {
 		if !owned || k.part == "" {
 			return errEmptyPart
 		}
-	case kindApplication, kindOnce:
+	case kindApplication, kindOnce, kindSID:
 		if k.part == "" {
 			return errEmptyPart
 		}

@@ -29,6 +29,7 @@ func TestNamesAreStable(t *testing.T) {
 		ApplicationKey("utid", "https://api.example").id,
 		ApplicationKey("", "https://api.example").id,
 		SessionKey("uid.utid", "job 1").id,
+		{kind: kindSID, part: "https://login.example 1"},
 	} {
 		name, err := n.name(k)
 		if err != nil {
@@ -175,6 +176,7 @@ var goldenNames = []string{
 	"y8PJtxiiRNin5ijuanG_kVg69xURXHElqogQ1LUwCxw qSmhWWz49p5eVvL9xKtp6t_-Psw7Pm1OxLwiGJ3d5x4",
 	"y8PJtxiiRNin5ijuanG_kVg69xURXHElqogQ1LUwCxw GDOmnIca2-DA9g6CVDpTILxLvcKv3D-DaeZR6bZylYk",
 	"K8frBOEWHviCdxEVK3oYGu9fPYS6rZmEWNr9rcxP5HM LB4498Y8YAeXZinXZcCFx-GMAFEOkxK9hZqEtYl36r4",
+	"Zhv5DshUCidKFUB7_vD-ygn6MQvShXXGZTQaDHX5XAU Zhv5DshUCidKFUB7_vD-ygn6MQvShXXGZTQaDHX5XAU",
 }
 
 // Whoever gave the key may wipe it.

@@ -53,8 +53,12 @@ func (n namer) names(k keyID) Name {
 }
 
 // owner depends on the account alone, whatever the kind of the key, so that
-// everything of one account is found together.
+// everything of one account is found together. A session at the authorization server
+// owns itself: it has one name for both.
 func (n namer) owner(h *mac, k keyID) string {
+	if k.kind == kindSID {
+		return n.partition(h, k)
+	}
 	b := n.begin(h.room[:0], "owner")
 	return text(h.sum(appendOptional(b, k.account))) // absent: the application
 }

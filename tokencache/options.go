@@ -31,8 +31,8 @@ type Options struct {
 
 	// RefreshMargin is how long before its expiry an access token is
 	// refreshed, and at most a quarter of the token's lifetime. Within the
-	// margin the token is still served if the authorization server is down.
-	// Defaults to 5 minutes.
+	// margin the token is still served if the authorization server is down, and one
+	// of the application's own while the new one is obtained. Defaults to 5 minutes.
 	RefreshMargin time.Duration
 	// IdleTimeout is how long a user's partition lives after it was last used,
 	// and up to a twentieth longer, so that not all end at once. Use is noticed

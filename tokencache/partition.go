@@ -48,6 +48,11 @@ func (p *Partition) Key() Key { return p.key }
 // callers ask at once, on however many machines, the server is asked once. With
 // a nil server only cached tokens are returned.
 //
+// For a token of the application's own ([ApplicationKey]) nobody waits while the
+// cached one is valid for more than 30 seconds: within the margin it is the answer,
+// and refreshed behind the request. Should that fail, whoever asks after 5 seconds has
+// it tried again; see [EventUpkeep].
+//
 // Errors: [ErrNoTokens] and those that wrap it if the user must sign in again,
 // *[InteractionRequiredError] if the user must act, *[ServerError] if the
 // authorization server is down, [ErrUnavailable] if the token store is,
@@ -73,6 +78,10 @@ func (p *Partition) Token(ctx context.Context, req Request, server Server) (Toke
 			return tok, nil
 		case server == nil:
 			return Token{}, fmt.Errorf("%w: none is cached for the request", ErrNoTokens)
+		}
+		if fresh == isStale && p.lasts(&req, tok) {
+			p.refreshAhead(ctx, req, server)
+			return tok, nil
 		}
 		tok, overtaken, err := p.refresh(ctx, req, server, tok)
 		if !overtaken || attempt == 2 {

@@ -13,7 +13,8 @@ import (
 //
 // A sign-in may replace what a refresh may not: a removed partition, or one that
 // cannot be read. If the user signed out everywhere, or of this account, after
-// exchange was called, SignIn fails with [ErrRemoved]. That compares the clocks
+// exchange was called, SignIn fails with [ErrRemoved]. So it does if the session at the
+// authorization server has ended since ([Cache.SignOutSID]). That compares the clocks
 // of machines: where one is ahead, signing in elsewhere right after signing out
 // there fails for as long as the difference. Signing in to a partition that is
 // in use joins it: the browsers of one user share their tokens.
@@ -21,7 +22,9 @@ import (
 // Errors: exchange's, [ErrRemoved], [ErrUnavailable], [ErrTooLarge], [ErrConflict]
 // when others kept writing, or a hook's. Once exchange has returned, the end of
 // ctx no longer stops the sign-in. While the provider does not answer, it is tried
-// for some 7 seconds; the tokens are then lost, and ErrUnavailable returned.
+// for some 7 seconds; the tokens are then lost, and ErrUnavailable returned. So it is
+// if they are stored and the session that they are from ([Grant].SID) cannot be noted,
+// as its end would be missed.
 func (c *Cache) SignIn(ctx context.Context, exchange func(context.Context) (Grant, error)) (Ticket, error) {
 	return c.signIn(ctx, "", exchange)
 }
@@ -56,31 +59,41 @@ func (c *Cache) signIn(ctx context.Context, session string, exchange func(contex
 	case grant.AccessToken == "":
 		return Ticket{}, errors.New("tokencache: the grant has no access token")
 	}
+	ctx = context.WithoutCancel(ctx)
 	t := Ticket{account: grant.Account.ID, session: session}
-	st, err := c.Partition(t.Key()).signIn(context.WithoutCancel(ctx), grant, started)
-	if err != nil {
+	switch err := c.Partition(t.Key()).signIn(ctx, &t, grant, started); {
+	case errors.Is(err, errSIDEnded):
+		_ = c.Partition(t.Key()).SignOut(ctx, nil) // or it would outlive the session
+		return Ticket{}, err
+	case err != nil:
 		return Ticket{}, err
 	}
-	t.generation = st.snap.generation
 	return t, nil
 }
 
-func (p *Partition) signIn(ctx context.Context, grant Grant, started time.Time) (saved *state, err error) {
+// signIn stores the grant, and completes the ticket.
+func (p *Partition) signIn(ctx context.Context, t *Ticket, grant Grant, started time.Time) (err error) {
+	var saved *state
 	ctx, access, err := p.begin(ctx, nil)
 	defer func() {
 		p.end(ctx, access, saved.snapshot(), SourceServer, err)
 		p.tell(ctx, Event{Kind: EventSignIn, Source: SourceServer, Duration: time.Since(started), Err: err})
 	}()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	st, err := p.currentPatiently(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return p.commit(ctx, saveTimeout, access, st, func(now *state) (meta, *document, error) {
+	saved, err = p.commit(ctx, saveTimeout, access, st, func(now *state) (meta, *document, error) {
 		return p.signedIn(now, &change{grant: grant, signIn: true}, started)
 	})
+	if err != nil {
+		return err
+	}
+	t.generation = saved.snap.generation
+	return p.cache.noteSID(ctx, grant.SID, *t, started, saved.snap.end)
 }
 
 // currentPatiently loads the partition, and tries again for a while: by now the

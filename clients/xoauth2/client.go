@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -62,7 +61,7 @@ type Client struct {
 	config *oauth2.Config // without the secret
 	meta   *metadata
 	http   *http.Client
-	keys   oidc.KeySet
+	keys   *serverKeys
 	scopes []string // Options.Scopes
 	basic  []string // openid, and offline_access where it is known
 
@@ -102,7 +101,7 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 		},
 		meta:   meta,
 		http:   hc,
-		keys:   oidc.NewRemoteKeySet(oidc.ClientContext(ctx, keyClient(hc)), meta.Keys),
+		keys:   newServerKeys(ctx, hc, meta),
 		scopes: slices.Clone(o.Scopes),
 		basic:  meta.basicScopes(),
 

@@ -81,7 +81,8 @@
 // An issuer of the form https://host/{tenant}/v2.0 with Entra ID's token
 // endpoint is treated as Entra ID: accounts are named as MSAL does (the home
 // account ID, from client_info), [tokencache.Request.Tenant] works, and so do
-// the issuers of several tenants, .../common/v2.0 and .../organizations/v2.0. Which
+// the issuers of several tenants, .../common/v2.0 and .../organizations/v2.0. A key that
+// is published with an issuer verifies that issuer's tokens only. Which
 // tenants may sign in to those is for the application to decide: the part
 // behind the last dot of an account is its home tenant.
 package xoauth2

@@ -42,6 +42,22 @@ func (e *entraURLs) tenantIn(issuer string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(issuer, e.root), entraSuffix)
 }
 
+// keysOf returns the address of the keys for tokens of a tenant; empty is the one
+// that is configured. Entra ID writes into a tenant's document that the keys are that
+// tenant's, although most sign for all.
+func (m *metadata) keysOf(tenant string) string {
+	u, err := url.Parse(m.Keys)
+	if tenant == "" || m.entra == nil || m.template || !validTenant(tenant) || err != nil {
+		return m.Keys
+	}
+	path, ok := strings.CutPrefix(u.Path, "/"+m.entra.tenantIn(m.Issuer)+"/")
+	if !ok {
+		return m.Keys
+	}
+	u.Path = "/" + tenant + "/" + path
+	return u.String()
+}
+
 // tokenEndpoint returns the token endpoint for a tenant; empty is the one that
 // is configured.
 func (m *metadata) tokenEndpoint(tenant string) (string, error) {

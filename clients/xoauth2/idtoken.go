@@ -23,7 +23,9 @@ type idClaims struct {
 	TenantID string `json:"tid"`
 	Username string `json:"preferred_username"`
 	Name     string `json:"name"`
+	SID      any    `json:"sid"` // text, where it means anything
 	nonce    string
+	session  string // see metadata.session
 }
 
 // verify checks an ID token as OpenID Connect Core §3.1.3.7 asks for, but for the
@@ -33,7 +35,7 @@ type idClaims struct {
 // Issuer and audience are compared here rather than in go-oidc, whose errors
 // repeat what the token says, and which knows one issuer only.
 func (c *Client) verify(ctx context.Context, raw, tenant string) (*idClaims, error) {
-	keys := &keySet{KeySet: c.keys}
+	keys := c.keys.of(tenant)
 	token, err := oidc.NewVerifier(c.meta.Issuer, keys, &oidc.Config{
 		SkipIssuerCheck:      true,
 		SkipClientIDCheck:    true,
@@ -56,19 +58,32 @@ func (c *Client) verify(ctx context.Context, raw, tenant string) (*idClaims, err
 	case id.Subject == "" || len(id.Subject) > 255:
 		return nil, badIDToken("subject")
 	}
+	if sid, ok := id.SID.(string); ok {
+		id.session = c.meta.session(token.Issuer, sid)
+	}
 	return &id, nil
 }
 
-// keySet remembers why a signature was not verified. go-oidc flattens that to
-// text, and keys that cannot be fetched say nothing about the token.
+// keySet verifies one token, and remembers why its signature was not verified. go-oidc
+// flattens that to text, and keys that cannot be fetched say nothing about the token.
 type keySet struct {
-	oidc.KeySet
+	document         *document
+	meta             *metadata
 	missing, refused error
+	anothers         bool // the key is that of another issuer
 }
 
 func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	payload, err := k.KeySet.VerifySignature(ctx, jwt)
+	payload, err := k.document.VerifySignature(ctx, jwt)
 	switch {
+	case err == nil && k.meta.entra != nil: // elsewhere the member issuer of a key has no meaning
+		var claims struct {
+			Issuer string `json:"iss"`
+		}
+		if json.Unmarshal(payload, &claims) != nil || !k.document.allows(jwt, claims.Issuer, k.meta) {
+			k.anothers = true
+			return nil, errors.New("the key is that of another issuer")
+		}
 	case err == nil:
 	case errors.Unwrap(err) != nil: // go-oidc wraps the errors of fetching only
 		k.missing = err
@@ -88,6 +103,8 @@ func (k *keySet) explain(ctx context.Context, err error) error {
 		return malformed("the server's keys cannot be fetched")
 	case k.refused != nil:
 		return badIDToken("signature")
+	case k.anothers:
+		return badIDToken("issuer of the key")
 	case errors.As(err, &expired):
 		return badIDToken("expiry")
 	}

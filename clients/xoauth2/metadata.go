@@ -13,8 +13,8 @@ import (
 )
 
 // metadata is what this package uses of a server's metadata: OpenID Connect
-// Discovery 1.0 §3, RFC 8414 §2, RFC 8628 §4, RFC 9207 §3 and OpenID Connect
-// RP-Initiated Logout 1.0 §2.1.
+// Discovery 1.0 §3, RFC 8414 §2, RFC 8628 §4, RFC 9207 §3, OpenID Connect
+// RP-Initiated Logout 1.0 §2.1 and Back-Channel Logout 1.0 §2.1.
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	Authorization string   `json:"authorization_endpoint"`
@@ -29,6 +29,7 @@ type metadata struct {
 	TokenAuth     []string `json:"token_endpoint_auth_methods_supported"`
 	RevokeAuth    []string `json:"revocation_endpoint_auth_methods_supported"`
 	Iss           bool     `json:"authorization_response_iss_parameter_supported"`
+	LogoutSession bool     `json:"backchannel_logout_session_supported"`
 
 	entra    *entraURLs // nil unless the server looks like Entra ID
 	template bool       // Issuer is a template, of Entra ID's for several tenants

@@ -158,6 +158,6 @@ func (r *tokenResponse) signedIn(g tokencache.Grant, id *idClaims, requested []s
 		g.Scopes = requested // RFC 6749 §5.1
 	}
 	g.IDToken, g.ClientInfo = tokencache.Secret(r.IDToken), r.ClientInfo
-	g.Account = id.account(parseHomeAccount(r.ClientInfo))
+	g.Account, g.SID = id.account(parseHomeAccount(r.ClientInfo)), id.session
 	return g
 }

@@ -58,8 +58,9 @@ func (c *Client) Acquire(ctx context.Context, req tokencache.Request) (tokencach
 // AppToken returns an access token of the application's own, whoever is signed
 // in (client credentials, RFC 6749 §4.4). The request names scopes or a
 // resource; each resource, or else each set of scopes, is a partition of its
-// own. It needs [Options.ClientSecret] or ClientAssertion. Errors are those of
-// Acquire, but never ErrNoTokens.
+// own. It needs [Options.ClientSecret] or ClientAssertion. A token that is about to
+// expire is refreshed behind the callers; see [tokencache.Partition.Token]. Errors are
+// those of Acquire, but never ErrNoTokens.
 func (c *Client) AppToken(ctx context.Context, req tokencache.Request) (tokencache.Token, error) {
 	resource := req.Resource
 	if resource == "" {

@@ -91,7 +91,7 @@ func (v *accessVerifier) Verify(ctx context.Context, raw string) (tokencache.Ass
 		return tokencache.AssertionClaims{}, badAccessToken("form")
 	}
 	c := v.client
-	keys := &keySet{KeySet: c.keys}
+	keys := c.keys.of("")
 	token, err := oidc.NewVerifier(c.meta.Issuer, keys, &oidc.Config{
 		SkipIssuerCheck:      true, // they are compared below, see verify
 		SkipClientIDCheck:    true,

@@ -56,6 +56,7 @@ var wording = map[tokencache.EventKind]map[string]string{
 	tokencache.EventUpkeep: {
 		"touched":  "Kept alive: its expiry is moved on",
 		"resealed": "Sealed with the first key of the ring",
+		"renewed":  "The application's token is renewed ahead of its end",
 	},
 	tokencache.EventRestore: {
 		"":        "The provider had lost a save: saved again",

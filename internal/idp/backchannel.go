@@ -28,7 +28,7 @@ const (
 type logoutClaims struct {
 	Issuer    string              `json:"iss"`
 	Audience  string              `json:"aud"`
-	Subject   string              `json:"sub"`
+	Subject   string              `json:"sub,omitempty"`
 	SessionID string              `json:"sid,omitempty"`
 	IssuedAt  int64               `json:"iat"`
 	Expires   int64               `json:"exp"`
@@ -47,7 +47,8 @@ type notice struct {
 // EndSessions ends the sessions of a user's browsers at this server, as signing
 // out in each of them would, and returns how many there were. Every client that
 // has a [Client.BackChannelLogoutURI] and got an ID token in one gets a logout
-// token, with sub and sid, for each. Tokens stay good. It returns when the
+// token, with sub and sid, for each, or with sid alone if the client has
+// [Client.BackChannelLogoutSessionOnly]. Tokens stay good. It returns when the
 // clients have answered, or after 5 seconds. The error is that of a name that
 // cannot be a user's.
 func (s *Server) EndSessions(name string) (int, error) {
@@ -126,9 +127,12 @@ func (s *Server) deliver(ctx context.Context, uri string, n notice) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	now := time.Now()
+	now, subject := time.Now(), n.user.subject(n.clientID)
+	if n.sid != "" && s.clients[n.clientID].BackChannelLogoutSessionOnly {
+		subject = "" // either will do (§2.4)
+	}
 	token, err := sign(s.keys.logout, logoutClaims{
-		Issuer: n.issuer, Audience: n.clientID, Subject: n.user.subject(n.clientID), SessionID: n.sid,
+		Issuer: n.issuer, Audience: n.clientID, Subject: subject, SessionID: n.sid,
 		IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLifetime).Unix(), ID: rand.Text(),
 		Events: map[string]struct{}{logoutEvent: {}},
 	})

@@ -351,6 +351,30 @@ func TestBackChannelDeliveries(t *testing.T) {
 	}
 }
 
+// A client that wants no subject is told of the session alone, and of a user who has no
+// session in it any more all the same.
+func TestBackChannelLogoutOfASession(t *testing.T) {
+	t.Parallel()
+	a := newParty(t, "a", nil)
+	a.BackChannelLogoutSessionOnly = true
+	s := listen(t, &idp.Options{Clients: []idp.Client{a.Client}})
+	e := plain(s)
+	id := payload(t, newPerson(t).signIn(t, e, a, "anna").IDToken)
+	if _, err := s.EndSessions("anna"); err != nil {
+		t.Fatal(err)
+	}
+	if c := a.one(t, s, e); c["sub"] != nil || c["sid"] != id["sid"] || c["sid"] == nil {
+		t.Errorf("claims %v, want sid alone", c)
+	}
+	newPerson(t).signIn(t, e, a, "anna")
+	if _, err := s.RevokeUser("anna"); err != nil {
+		t.Fatal(err)
+	}
+	if c := a.one(t, s, e); c["sub"] != id["sub"] || c["sid"] != nil {
+		t.Errorf("claims %v, want sub alone", c)
+	}
+}
+
 // TestCloseEndsDeliveries checks that a client that hangs does not hold up Close.
 func TestCloseEndsDeliveries(t *testing.T) {
 	t.Parallel()

@@ -52,6 +52,9 @@ type Client struct {
 	// others lack it after [Server.RevokeUser], which is about all sessions.
 	BackChannelLogoutSessionRequired bool
 
+	// BackChannelLogoutSessionOnly leaves sub out of logout tokens that have a sid.
+	BackChannelLogoutSessionOnly bool
+
 	// Audiences are the names of the API that this client is, such as
 	// api://name. The client may exchange users' access tokens for these
 	// audiences, and for its own ID, on behalf of the user. Each belongs to one

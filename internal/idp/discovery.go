@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -113,6 +114,30 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 	})
 }
 
-func (s *Server) jwks(w http.ResponseWriter, _ *http.Request, _ *realm) {
-	writeJSON(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{s.keys.public}})
+// tenantKey is a key that says whose it is, as Entra ID's do.
+type tenantKey struct {
+	jose.JSONWebKey
+	issuer string
+}
+
+// MarshalJSON adds the member issuer.
+func (k tenantKey) MarshalJSON() ([]byte, error) {
+	b, err := k.JSONWebKey.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	members := make(map[string]any)
+	if err := json.Unmarshal(b, &members); err != nil {
+		return nil, err
+	}
+	members["issuer"] = k.issuer
+	return json.Marshal(members)
+}
+
+func (s *Server) jwks(w http.ResponseWriter, _ *http.Request, rm *realm) {
+	var key any = s.keys.public
+	if rm.entra {
+		key = tenantKey{s.keys.public, rm.issuer}
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"keys": []any{key}})
 }

@@ -17,7 +17,7 @@ const plaintext fault = "does not seal"
 func cacheFaults() map[fault][]string {
 	return map[fault][]string{
 		plaintext:           {"Sealing/Opaque", "Sealing/Copied", "Sealing/Older", "Sealing/OtherKeys"},
-		peerNothing:         {"Tokens/SignIn", "Tokens/TwoSignIns", "Tokens/WithoutLeases"},
+		peerNothing:         {"Tokens/SignIn", "Tokens/TwoSignIns", "Tokens/WithoutLeases", "Owners/OneSession"},
 		peerRecords:         {"Tokens/PeerSees", "SignOut/Copies"},
 		watchBabbles:        {"Tokens/FromL1"},
 		conditionsIgnored:   {"Tokens/Scopes", "Tokens/TwoSignIns"},

@@ -12,7 +12,62 @@ func cacheOwnerTests() []testCase {
 		{"Everywhere", testCacheEverywhere},
 		{"InFlight", testCacheEverywhereInFlight},
 		{"SignInAgain", testCacheSignInAgain},
+		{"OneSession", testCacheOneSession},
 	}
+}
+
+// testCacheOneSession: what came from one session at the server ends with it, told on
+// the other machine, and nothing else of the account.
+func testCacheOneSession(e *env) {
+	s := e.scene(cacheSetup{maxAge: e.expiry})
+	account := newAccount()
+	var gone, kept []tokencache.Key
+	for _, session := range []string{"marker-1", "marker-2"} {
+		for _, m := range []*machine{s.here, s.there} {
+			key := s.signInFrom(m, session, account).Key()
+			s.stored(ruleReadYourWrites, s.there, key, wanting(scopeA))
+			if session == "marker-1" {
+				gone = append(gone, key)
+			} else {
+				kept = append(kept, key)
+			}
+		}
+	}
+	kept = append(kept, s.signIn(s.here, account, scopeA).Key())
+	known := false
+	err := s.step(func() (err error) {
+		known, err = s.there.SignOutSID(s.ctx, "marker-1", nil)
+		return err
+	})
+	s.want(promiseSID, err, nil, "SignOutSID")
+	if !known {
+		s.broken(promiseSID, "the session is not known")
+	}
+	s.outlast() // copies
+	for _, m := range []*machine{s.here, s.there, s.fresh()} {
+		for _, k := range gone {
+			s.wantNone(promiseSID, m, k, tokencache.ErrRemoved)
+		}
+		for _, k := range kept {
+			s.stored(promiseSID, m, k, wanting(scopeA))
+		}
+	}
+}
+
+// signInFrom signs the account in from a session at the server, apart from its others.
+func (s *scene) signInFrom(m *machine, sid, account string) (ticket tokencache.Ticket) {
+	s.Helper()
+	apart := "marker-apart-" + tokencache.NewVersion().String()
+	err := s.step(func() (err error) {
+		ticket, err = m.SignInSession(s.ctx, apart, func(context.Context) (tokencache.Grant, error) {
+			g := s.server.grant(account, scopeA, "")
+			g.SID = sid
+			return g, nil
+		})
+		return err
+	})
+	s.want(promiseSignIn, err, nil, "SignInSession")
+	return ticket
 }
 
 // verifier takes every token for the account's.

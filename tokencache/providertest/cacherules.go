@@ -22,6 +22,7 @@ const (
 	promiseSignIn     = "A sign-in may replace what a refresh may not: a removed partition, or one that cannot be read."
 	promiseTicket     = "A ticket from before a sign-out opens nothing afterwards, even when the same user has signed in again"
 	promiseEverywhere = "SignOutEverywhere removes every partition that the account owns, whatever its kind"
+	promiseSID        = "SignOutSID signs out what was signed in from one session at the authorization server (Grant.SID), on whatever machine."
 	promiseRefused    = "What is being created or refreshed at the moment is refused when it comes to be stored."
 	promiseLateSignIn = "If the user signed out everywhere, or of this account, after exchange was called, SignIn fails with ErrRemoved."
 

@@ -63,7 +63,7 @@ func TestRules(t *testing.T) {
 	for file, sources := range map[string][]string{
 		"rules.go": {"provider.go", "capabilities.go"},
 		"cacherules.go": {
-			"doc.go", "partition.go", "signin.go", "signout.go", "ticket.go", "options.go", "errors.go", "capabilities.go",
+			"doc.go", "partition.go", "signin.go", "signout.go", "sid.go", "ticket.go", "options.go", "errors.go", "capabilities.go",
 		},
 	} {
 		var contract strings.Builder

@@ -24,8 +24,11 @@ func TestNoTokenIsShown(t *testing.T) {
 		v, bob := s.signedIn(t, "ada"), s.signedIn(t, "bob")
 		stop := make(chan struct{})
 		events, others := make(chan string), make(chan string)
-		go func() { events <- v.listen(t, stop) }()
-		go func() { others <- bob.at(s.nodes[1]).listen(t, stop) }()
+		listening := make(chan struct{}, 2)
+		go func() { events <- v.listen(t, listening, stop) }()
+		go func() { others <- bob.at(s.nodes[1]).listen(t, listening, stop) }()
+		<-listening
+		<-listening
 
 		secrets, said := []string{clientSecret}, []string{}
 		look := func() {
@@ -37,6 +40,7 @@ func TestNoTokenIsShown(t *testing.T) {
 		}
 		look()
 		v.expire(t)
+		until(t, func() bool { return strings.Contains(s.logs.String(), "tokencache: invalidation") })
 		look()
 		for _, kind := range []string{"wrong_audience", "foreign_subject", "garbage"} {
 			s.fault(t, idp.Fault{Endpoint: "token", Kind: kind})
@@ -91,23 +95,31 @@ func TestNoTokenIsShown(t *testing.T) {
 	})
 }
 
-// listen reads the user's event stream until stop is closed.
-func (v *visitor) listen(t *testing.T, stop <-chan struct{}) string {
+// listen reads the user's event stream until stop is closed, and says when it has
+// begun. A stream that ends before is opened again, as pages do.
+func (v *visitor) listen(t *testing.T, listening chan<- struct{}, stop <-chan struct{}) string {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
 		<-stop
 		cancel()
 	}()
-	resp, err := v.Do(v.request(t, http.MethodGet, "/events", nil).WithContext(ctx))
-	if err != nil {
-		t.Error(err)
-		return ""
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var text strings.Builder
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		text.WriteString(lines.Text() + "\n")
+	for first := true; ctx.Err() == nil; first = false {
+		resp, err := v.Do(v.request(t, http.MethodGet, "/events", nil).WithContext(ctx))
+		if first {
+			listening <- struct{}{}
+		}
+		if err != nil {
+			break // stopped, or there is nobody any more
+		}
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			text.WriteString(lines.Text() + "\n")
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			break // signed out
+		}
 	}
 	return text.String()
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -55,6 +57,56 @@ func newApp(cache *tokencache.Cache, client *xoauth2.Client, sessions *scs.Sessi
 		}
 	})
 	return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(mux)), nil
+}
+
+func newSignOut(cache *tokencache.Cache, client *xoauth2.Client, web *xoauth2.Web, sessions *scs.SessionManager) http.Handler {
+	signOut := func(w http.ResponseWriter, r *http.Request) {
+		err := client.SignOut(r.Context()) // of this account; SignOutEverywhere ends all that it owns
+		if err == nil || errors.Is(err, tokencache.ErrNoTokens) {
+			err = sessions.Destroy(r.Context())
+		}
+		if err != nil { // what has failed can be repeated
+			http.Error(w, "You may still be signed in. Please try again.", http.StatusServiceUnavailable)
+			return
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther) // or to client.EndSessionURL: at the server too
+	}
+	user := middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(http.HandlerFunc(signOut))
+	mux := http.NewServeMux()
+	mux.Handle("POST /signout", http.NewCrossOriginProtection().Handler(sessions.LoadAndSave(user)))
+	mux.Handle("POST /backchannel-logout", middleware.BackChannelLogout(client.BackChannelLogout)) // called by the server
+	return mux
+}
+
+func newAPI(cache *tokencache.Cache, client *xoauth2.Client, next string) (http.Handler, error) {
+	transport, err := client.Transport(&xoauth2.TransportOptions{
+		Origins: []string{next}, Scopes: []string{"api://prices/Prices.Read"}, // of the second API
+	})
+	if err != nil {
+		return nil, err
+	}
+	prices := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	list := func(w http.ResponseWriter, r *http.Request) {
+		req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, next+"/prices", nil)
+		if err != nil {
+			http.Error(w, "", http.StatusInternalServerError)
+			return
+		}
+		resp, err := prices.Do(req) // with a token on behalf of this request's caller
+		switch {
+		case err == nil:
+			defer resp.Body.Close()
+			w.WriteHeader(resp.StatusCode)
+			_, _ = io.Copy(w, io.LimitReader(resp.Body, 1<<20))
+		case middleware.Challenge(w, err): // what only the caller's user can mend: 401 or 403
+		default:
+			http.Error(w, "Please try again later.", http.StatusServiceUnavailable)
+		}
+	}
+	bearer := middleware.RequireBearer(cache, client.Verifier("api://orders"), &middleware.BearerOptions{
+		Scopes: []string{"Orders.Read"},
+	})
+	return bearer(http.HandlerFunc(list)), nil
 }
 
 func newRedisCache(ctx context.Context, addr, keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {

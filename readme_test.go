@@ -155,8 +155,8 @@ func TestReadmeProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(readme), "```go\nfunc new")
-	if len(blocks) < 5 {
-		t.Fatal("the README does not show newClient, newApp, newRedisCache and newPostgresCache")
+	if len(blocks) < 7 {
+		t.Fatal("the README does not show all programs")
 	}
 	for _, block := range blocks[1:] {
 		code, _, _ := strings.Cut(block, "```")

@@ -219,7 +219,7 @@ func TestBrowser(t *testing.T) {
 	b.says(t, "body", ordersAudience)
 	b.press(t, "Allow")
 	b.says(t, "h1", "Hello, Ada")
-	b.says(t, "#chain-title ~ ol", "No call yet.")
+	b.says(t, "#chain-title ~ ol", "Call Orders, and see.")
 	b.shoot(t, "webapi-before")
 	b.quiet(t)
 

@@ -164,7 +164,11 @@ func (a *web) answer(w http.ResponseWriter, r *http.Request, p problem) {
 		}
 		writeJSON(w, p.status, body)
 	case p.status == http.StatusUnauthorized:
-		a.pages.render(w, p.status, "signin.html", page{Title: p.title, Notice: p.text})
+		view := page{Title: p.title, Notice: p.text}
+		if r.Method == http.MethodGet {
+			view.Body = r.URL.Path // to return to
+		}
+		a.pages.render(w, p.status, "signin.html", view)
 	default:
 		a.pages.render(w, p.status, "problem.html", page{Title: p.title, Body: p.view(a.issuer.local())})
 	}

@@ -171,5 +171,10 @@ func TestHostile(t *testing.T) {
 	// The page of nobody has nothing to say about anybody.
 	s.visitor(t).get(t, "/api/chain").want(t, http.StatusUnauthorized, "sign_in_required")
 	s.visitor(t).post(t, "/revoke", nil).says(t, http.StatusUnauthorized, "Please sign in first.")
+	// Whoever signs in there comes back to it.
+	s.visitor(t).get(t, "/orders").says(t, http.StatusUnauthorized, `name="return_to" value="/orders"`)
+	if back := s.visitor(t).signIn(t, "/signin?login_hint=eve&return_to=/orders", "eve"); back.path != "/orders" {
+		t.Errorf("they come back to %q", back.path)
+	}
 	v.chain(t)
 }

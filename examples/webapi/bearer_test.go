@@ -120,7 +120,7 @@ func TestRefusedBearers(t *testing.T) {
 func (s *site) idToken(t *testing.T) (found string) {
 	t.Helper()
 	err := s.web.sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		ticket, err := tokencache.ParseTicket(s.web.ticket(ctx))
+		ticket, err := tokencache.ParseTicket(s.web.handlers.Ticket(ctx))
 		if err != nil {
 			return nil // nobody's session
 		}

@@ -93,8 +93,10 @@ func (c *caller) cached(ctx context.Context) (tokencache.Token, bool) {
 }
 
 // send calls the API: the transport adds the token, and replaces it once if the
-// API says that it is not good any more. Errors are those of getting a token, the
-// context's, or an *apiError.
+// API says that it is not good any more. If the API demands claims, the transport asks
+// the server for a token with them; where the server cannot give one without the user,
+// the error is a *tokencache.InteractionRequiredError, for the web app to step up with.
+// Other errors are those of getting a token, the context's, or an *apiError.
 func (c *caller) send(ctx context.Context, method, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {

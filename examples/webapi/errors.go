@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
@@ -16,8 +13,9 @@ import (
 
 // Mistakes of a request, beside the errors of the cache, the client and the APIs.
 var (
-	errBadRequest    = errors.New("a parameter is not valid")
-	errUnknownSignIn = errors.New("no sign-in has begun in this session")
+	errBadRequest = errors.New("a parameter is not valid")
+	errNotLocal   = errors.New("the identity server is not a local one")
+	errSessions   = errors.New("the session store does not answer")
 )
 
 // problem is what is answered in place of a page or of JSON.
@@ -28,8 +26,7 @@ type problem struct {
 	text   string
 	said   string // what an API or the server said, to the letter
 	retry  time.Duration
-	signIn string // URL that lets the user go on
-	allow  bool   // whether the user's consent does
+	allow  bool // whether the user's consent does
 }
 
 // problemOf sorts an error. It shows what an application keeps apart: sign in
@@ -39,15 +36,15 @@ func problemOf(err error) problem {
 	var interaction *tokencache.InteractionRequiredError
 	var api *apiError
 	switch {
-	case errors.Is(err, errSessions):
+	case errors.Is(err, errSessions), errors.Is(err, xoauth2.ErrSession):
 		return waiting("sessions_unavailable", "The session store does not answer, so this app cannot tell who you are. It has not signed you out.", time.Second)
 	case errors.Is(err, tokencache.ErrUnavailable), errors.Is(err, tokencache.ErrBusy):
 		return waiting("token_store_unavailable", "The token store does not answer. You are still signed in.", time.Second)
 	case errors.As(err, &interaction):
 		return problem{
-			status: http.StatusForbidden, code: "interaction_required", title: "One more step",
-			text: "The identity server wants something more of you, such as a second factor. If the demand came from an API, " +
-				"it passed it on as a challenge, and this app sends you there with it.",
+			status: http.StatusForbidden, code: "interaction_required", title: "Not yet",
+			text: "The identity server still asks for what you have just done there, or for more than this app can ask you to do. " +
+				"You are signed in; please try again in a few minutes.",
 			said: interaction.Claims,
 		}
 	case errors.Is(err, tokencache.ErrNoTokens):
@@ -101,13 +98,15 @@ func requestProblem(err error) problem {
 	switch {
 	case errors.Is(err, xoauth2.ErrDenied):
 		return problem{status: http.StatusForbidden, code: "access_denied", title: "Not signed in", text: "The sign-in was cancelled or refused."}
+	case errors.Is(err, xoauth2.ErrOtherUser):
+		return problem{status: http.StatusForbidden, code: "other_user", title: "Somebody else", text: "Another user has signed in at the identity server, so nothing has changed here. Please sign out first."}
 	case errors.Is(err, xoauth2.ErrIDToken):
 		return problem{status: http.StatusBadRequest, code: "id_token_refused", title: "Not signed in", text: "The identity server’s answer belongs to another sign-in." + again}
-	case errors.Is(err, xoauth2.ErrCallback), errors.Is(err, errUnknownSignIn):
+	case errors.Is(err, xoauth2.ErrCallback):
 		return problem{status: http.StatusBadRequest, code: "sign_in_failed", title: "Not signed in", text: "This sign-in has been used, is too old, or began elsewhere." + again}
 	case errors.As(err, &protocol):
 		return problem{status: http.StatusBadGateway, code: "identity_server_refused", title: "Not set up", text: "The identity server does not accept this app. Whoever runs it must look at its registration."}
-	case errors.Is(err, errBadRequest):
+	case errors.Is(err, errBadRequest), errors.Is(err, xoauth2.ErrRequest):
 		return problem{status: http.StatusBadRequest, code: "bad_request", title: "That link is not valid", text: "A parameter of the request is missing or wrong."}
 	case errors.Is(err, errNotLocal):
 		return problem{status: http.StatusForbidden, code: "not_local", title: "Not here", text: "That is for a local identity server."}
@@ -129,35 +128,27 @@ func whySignIn(err error) string {
 	return "Your session has ended: its tokens are gone."
 }
 
-// fail answers with what the error means. A session whose tokens are gone ends
-// here: the answer says so, and the next request starts afresh, so nothing can
-// go round in circles.
+// fail answers with what the error means. Where the user can mend it at the identity
+// server, that is where they go, and then back to the page; a program gets the local
+// URL of that step. A session whose tokens are gone ends here: the answer says so, and
+// the next request starts afresh, so nothing can go round in circles.
 func (a *web) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
-	var interaction *tokencache.InteractionRequiredError
 	switch {
 	case p.code == "sessions_unavailable": // there is no session to look at
 		a.log.Warn("request failed", "path", r.URL.Path, "code", p.code, "error", err)
-	case p.status == http.StatusUnauthorized && a.ticket(r.Context()) == "":
+	case p.status == http.StatusUnauthorized && a.handlers.Ticket(r.Context()) == "":
 		p.text = "Please sign in first."
 	case p.status == http.StatusUnauthorized:
 		a.endSession(r.Context())
-	case errors.As(err, &interaction):
-		p.signIn = a.interactionURL(r.Context(), interaction)
+	case p.code == "interaction_required" && a.handlers.StepUp(w, r, err):
+		return
+	case p.code == "access_denied" && a.handlers.Ticket(r.Context()) != "":
+		p.title, p.text = "Not allowed", "You did not take the step, so nothing has changed. You are still signed in."
 	case p.status >= http.StatusInternalServerError && r.Context().Err() == nil:
 		a.log.Warn("request failed", "path", r.URL.Path, "code", p.code, "error", err)
 	}
 	a.answer(w, r, p)
-}
-
-// interactionURL starts a sign-in that does what the identity server asks for.
-func (a *web) interactionURL(ctx context.Context, e *tokencache.InteractionRequiredError) string {
-	user, _ := a.user(ctx) // without a hint, the user types the name
-	q := url.Values{"login_hint": {user.Username}}
-	if e.Claims != "" {
-		q.Set("claims", e.Claims)
-	}
-	return a.server.url + "/signin?" + q.Encode()
 }
 
 // answer writes a problem, as JSON for programs and as a page for people.
@@ -166,17 +157,18 @@ func (a *web) answer(w http.ResponseWriter, r *http.Request, p problem) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
 	}
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/api/"):
+	case isProgram(r):
 		body := map[string]string{"error": p.code}
-		if p.signIn != "" {
-			body["signin"] = p.signIn
-		}
 		if p.said != "" {
 			body["said"] = p.said
 		}
 		writeJSON(w, p.status, body)
 	case p.status == http.StatusUnauthorized:
-		a.pages.render(w, p.status, "signin.html", page{Title: p.title, Notice: p.text})
+		view := page{Title: p.title, Notice: p.text}
+		if r.Method == http.MethodGet {
+			view.Body = r.URL.Path // to return to
+		}
+		a.pages.render(w, p.status, "signin.html", view)
 	default:
 		a.pages.render(w, p.status, "problem.html", page{Title: p.title, Body: p.view(a.issuer.local())})
 	}
@@ -188,6 +180,10 @@ func (a *web) notFound(w http.ResponseWriter, r *http.Request) {
 
 func (a *web) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	a.answer(w, r, problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", title: "Not this way", text: "This address takes another kind of request."})
+}
+
+func (a *web) sessionFailed(w http.ResponseWriter, r *http.Request, err error) {
+	a.fail(w, r, errors.Join(errSessions, err))
 }
 
 func (a *web) refuseCrossOrigin(w http.ResponseWriter, r *http.Request) {

@@ -140,8 +140,9 @@ func (s *site) signedIn(t *testing.T, user string) *visitor {
 	return v
 }
 
-// signIn follows a link of the web app's to the identity server, and back.
-func (v *visitor) signIn(t *testing.T, link, user string) {
+// signIn follows a link of the web app's to the identity server, and returns where
+// that leads back to.
+func (v *visitor) signIn(t *testing.T, link, user string) reply {
 	t.Helper()
 	target := v.stays().get(t, link).header.Get("Location")
 	resp, err := v.PostForm(target, url.Values{"username": {user}, "consent": {"accept"}})
@@ -149,9 +150,11 @@ func (v *visitor) signIn(t *testing.T, link, user string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if got := read(t, resp); got.status != http.StatusOK || !strings.Contains(got.body, "Hello, "+user) {
+	got := read(t, resp)
+	if got.status != http.StatusOK || !strings.Contains(got.body, "Hello, "+user) {
 		t.Fatalf("signing in %s: status %d: %.300s", user, got.status, got.body)
 	}
+	return got
 }
 
 // token is the web app's token of the one user who is signed in, for the scope.
@@ -159,7 +162,7 @@ func (s *site) token(t *testing.T, scope string) string {
 	t.Helper()
 	var found tokencache.Ticket
 	err := s.web.sessions.Iterate(t.Context(), func(ctx context.Context) error {
-		if ticket, err := tokencache.ParseTicket(s.web.ticket(ctx)); err == nil {
+		if ticket, err := tokencache.ParseTicket(s.web.handlers.Ticket(ctx)); err == nil {
 			found = ticket
 		}
 		return nil
@@ -187,6 +190,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   string
+	path   string // that was asked for in the end
 }
 
 func (v *visitor) get(t *testing.T, path string) reply {
@@ -225,7 +229,7 @@ func read(t *testing.T, resp *http.Response) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reply{resp.StatusCode, resp.Header, string(body)}
+	return reply{resp.StatusCode, resp.Header, string(body), resp.Request.URL.Path}
 }
 
 // chain calls /api/chain, which must answer 200.

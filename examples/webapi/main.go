@@ -12,7 +12,7 @@
 // The three are programs of their own that happen to run in one process: each has
 // its client ID, its secret, its cache and its address. What an API copies is in
 // orders.go, and in prices.go if it calls nobody; what a web app copies is in
-// web.go, signin.go and signout.go. How a call is made, and what its errors mean, is
+// web.go, errors.go and signout.go. How a call is made, and what its errors mean, is
 // in call.go. The rest is pages, and stage.go, which makes things go wrong.
 package main
 

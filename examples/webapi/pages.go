@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"log/slog"
@@ -39,6 +37,10 @@ func (p *pages) static() http.Handler {
 	})
 }
 
+// sessionNotice is what the session keeps for the next page to tell. Who is signed in,
+// and the sign-ins that have begun, the handlers keep there.
+const sessionNotice = "notice"
+
 // page is what every page shows, around its own body.
 type page struct {
 	Title  string
@@ -68,10 +70,7 @@ type problemView struct {
 
 func (p problem) view(local bool) problemView {
 	v := problemView{Text: p.text, Said: p.said, Href: "/", Label: "Back to the start", Allow: p.allow && local}
-	switch {
-	case p.signIn != "":
-		v.Href, v.Label = p.signIn, "Continue"
-	case p.retry > 0:
+	if p.retry > 0 {
 		v.Label = "Try again"
 	}
 	return v
@@ -95,25 +94,27 @@ type hopView struct {
 
 // home is the overview, or the sign-in page if nobody is signed in.
 func (a *web) home(w http.ResponseWriter, r *http.Request) {
-	if a.redirectedHome(w, r) {
-		return
-	}
 	ctx := r.Context()
-	if a.ticket(ctx) == "" {
+	if a.handlers.Ticket(ctx) == "" {
 		a.pages.render(w, http.StatusOK, "signin.html", page{Title: "Sign in", Notice: a.sessions.PopString(ctx, sessionNotice)})
 		return
 	}
+	a.show(w, r, chain{})
+}
+
+// show is the overview, with what a call has brought.
+func (a *web) show(w http.ResponseWriter, r *http.Request, c chain) {
+	ctx := r.Context()
 	user, err := a.user(ctx)
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	last := a.lastChain(ctx)
 	a.pages.render(w, http.StatusOK, "home.html", page{
 		Title: "On your behalf", Notice: a.sessions.PopString(ctx, sessionNotice),
 		Body: overview{
 			Name: user.Name, Username: user.Username, Local: a.issuer.local(),
-			Hops: viewsOf(last), Orders: last.Orders,
+			Hops: viewsOf(c), Orders: c.Orders,
 		},
 	})
 }
@@ -126,18 +127,4 @@ func viewsOf(c chain) []hopView {
 		views[i].Done, views[i].hop, views[i].Place = true, h, places[h.Source]
 	}
 	return views
-}
-
-// remember keeps a chain in the session, for the page that shows it.
-func (a *web) remember(ctx context.Context, c chain) {
-	text, err := json.Marshal(c)
-	if err != nil {
-		return // numbers and strings
-	}
-	a.sessions.Put(ctx, sessionChain, string(text))
-}
-
-func (a *web) lastChain(ctx context.Context) (c chain) {
-	_ = json.Unmarshal([]byte(a.sessions.GetString(ctx, sessionChain)), &c) // none at first
-	return c
 }

@@ -61,7 +61,7 @@ func (a *web) everywhere(ctx context.Context) (told bool, err error) {
 
 // endSession forgets who was signed in.
 func (a *web) endSession(ctx context.Context) {
-	if a.ticket(ctx) == "" {
+	if a.handlers.Ticket(ctx) == "" {
 		return
 	}
 	if err := a.sessions.Destroy(ctx); err != nil {

@@ -96,6 +96,6 @@ func TestRevokedUntold(t *testing.T) {
 	if c := got.header.Get("WWW-Authenticate"); c != `Bearer error="invalid_token"` {
 		t.Errorf("the challenge is %q", c)
 	}
-	v.post(t, "/call", nil).says(t, http.StatusUnauthorized, "The identity server has ended your sign-in")
+	v.get(t, "/orders").says(t, http.StatusUnauthorized, "The identity server has ended your sign-in")
 	v.post(t, "/signout", url.Values{"everywhere": {"1"}}).says(t, http.StatusOK, "signed out")
 }

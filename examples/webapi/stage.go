@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,8 +15,6 @@ type stage struct {
 	base string
 	http *http.Client
 }
-
-var errNotLocal = errors.New("the identity server is not a local one")
 
 func (s *stage) post(ctx context.Context, path string, q url.Values) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/control/"+path+"?"+q.Encode(), nil)
@@ -62,22 +59,29 @@ func (a *web) onStage(act func(ctx context.Context, username string) (notice str
 	}
 }
 
-// welcome lets the orders API call the prices API in the user's name. Nobody signs
-// in to an API, so its users cannot be asked there: an administrator allows it for
-// all of them, or it comes along with their consent to the web app. The local server
-// has neither, and is told for each user.
-func (a *web) welcome(ctx context.Context, ticket tokencache.Ticket) {
-	if !a.issuer.local() {
-		return
-	}
-	ctx = tokencache.NewContext(ctx, a.cache.Partition(ticket.Key()))
-	user, err := a.user(ctx)
-	if err == nil {
-		_, err = a.allow(ctx, user.Username)
-	}
-	if err != nil {
-		a.log.Warn("the orders API was not allowed to call the prices API", "error", err)
-	}
+// sessionWelcomed is what the session keeps of welcome.
+const sessionWelcomed = "welcomed"
+
+// welcome lets the orders API call the prices API in the name of a user who has just
+// signed in. Nobody signs in to an API, so its users cannot be asked there: an
+// administrator allows it for all of them, or it comes along with their consent to the
+// web app. The local server has neither, and is told once for each session.
+func (a *web) welcome(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		defer next.ServeHTTP(w, r)
+		if !a.issuer.local() || a.sessions.GetBool(ctx, sessionWelcomed) {
+			return
+		}
+		user, err := a.user(ctx)
+		if err != nil {
+			return // nobody is signed in, or what comes next says what is wrong
+		}
+		a.sessions.Put(ctx, sessionWelcomed, true)
+		if _, err := a.allow(ctx, user.Username); err != nil {
+			a.log.Warn("the orders API was not allowed to call the prices API", "error", err)
+		}
+	})
 }
 
 func (a *web) allow(ctx context.Context, username string) (string, error) {
@@ -106,7 +110,7 @@ func (a *web) demand(ctx context.Context, username string) (string, error) {
 	if err := a.afresh(ctx); err != nil {
 		return "", err
 	}
-	return "The identity server wants a second factor before it lets Orders call Prices in your name. Call, and see how you hear of it.",
+	return "The identity server wants a second factor before it lets Orders call Prices in your name. Call: you are sent there and back.",
 		a.stage.post(ctx, "interaction", url.Values{"user": {username}, "claims": {secondFactor}})
 }
 

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -29,39 +28,12 @@ func TestConsentMissing(t *testing.T) {
 			t.Errorf("the challenge is %q", c)
 		}
 	}
-	page := v.post(t, "/call", nil)
+	page := v.get(t, "/orders")
 	page.says(t, http.StatusForbidden, "Your consent is missing")
 	page.says(t, http.StatusForbidden, html.EscapeString(`Bearer error="insufficient_scope"`))
 	page.says(t, http.StatusForbidden, "Allow it")
 	v.get(t, "/api/chain").want(t, http.StatusForbidden, "consent_required")
 	v.post(t, "/allow", nil).says(t, http.StatusOK, "Orders may call Prices")
-	checkHops(t, v.chain(t).Hops, "ada")
-}
-
-// TestClaimsChallenge: what the server demands of the user when the API asks for a
-// token travels back to the web app as a challenge, and on to the browser.
-func TestClaimsChallenge(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	v := s.signedIn(t, "ada")
-	v.chain(t)
-	v.post(t, "/demand", nil).says(t, http.StatusOK, "second factor")
-	got := v.bearer(t, s.orders.program, "GET", "/orders", "Bearer "+s.token(t, ordersScope))
-	got.want(t, http.StatusUnauthorized, "")
-	if c := got.header.Get("WWW-Authenticate"); !strings.HasPrefix(c, `Bearer error="insufficient_claims", claims="ey`) {
-		t.Errorf("the challenge is %q", c)
-	}
-	page := v.post(t, "/call", nil)
-	page.says(t, http.StatusForbidden, "One more step")
-	page.says(t, http.StatusForbidden, "acrs")
-	link := regexp.MustCompile(`href="(http[^"]+/signin\?[^"]+)"`).FindStringSubmatch(page.body)
-	if link == nil {
-		t.Fatalf("there is no way on: %s", page.body)
-	}
-	if got := v.get(t, "/"); !strings.Contains(got.body, "Hello, ada") {
-		t.Error("a challenge has signed the user out")
-	}
-	v.signIn(t, strings.TrimPrefix(html.UnescapeString(link[1]), v.base), "ada")
 	checkHops(t, v.chain(t).Hops, "ada")
 }
 
@@ -87,7 +59,7 @@ func TestSecondAPIDown(t *testing.T) {
 				t.Cleanup(func() { _ = l.Close() })
 			}
 			began := time.Now()
-			page := v.post(t, "/call", nil)
+			page := v.get(t, "/orders")
 			page.says(t, http.StatusServiceUnavailable, "Prices, does not answer")
 			if took := time.Since(began); took > 2*pricesTimeout || page.header.Get("Retry-After") == "" {
 				t.Errorf("it took %s, and says to try again in %q", took, page.header.Get("Retry-After"))
@@ -168,10 +140,11 @@ func TestHostile(t *testing.T) {
 		status       int
 	}{
 		"forged state":        {"GET", "/callback?code=x&state=forged", nil, 400},
-		"claims not JSON":     {"GET", "/signin?claims=x", nil, 400},
+		"unknown step":        {"GET", "/signin?step=x", nil, 400},
+		"back to elsewhere":   {"GET", "/signin?return_to=//evil.test", nil, 400},
 		"endless hint":        {"GET", "/signin?login_hint=" + strings.Repeat("a", 300), nil, 400},
-		"call by link":        {"GET", "/call", nil, 405},
-		"call cross-site":     {"POST", "/call", cross, 403},
+		"demand by link":      {"GET", "/demand", nil, 405},
+		"demand cross-site":   {"POST", "/demand", cross, 403},
 		"revoke cross-site":   {"POST", "/revoke", cross, 403},
 		"sign-out by origin":  {"POST", "/signout", http.Header{"Origin": {"https://evil.test"}}, 403},
 		"forged logout token": {"POST", "/backchannel-logout", nil, 400},
@@ -198,5 +171,10 @@ func TestHostile(t *testing.T) {
 	// The page of nobody has nothing to say about anybody.
 	s.visitor(t).get(t, "/api/chain").want(t, http.StatusUnauthorized, "sign_in_required")
 	s.visitor(t).post(t, "/revoke", nil).says(t, http.StatusUnauthorized, "Please sign in first.")
+	// Whoever signs in there comes back to it.
+	s.visitor(t).get(t, "/orders").says(t, http.StatusUnauthorized, `name="return_to" value="/orders"`)
+	if back := s.visitor(t).signIn(t, "/signin?login_hint=eve&return_to=/orders", "eve"); back.path != "/orders" {
+		t.Errorf("they come back to %q", back.path)
+	}
 	v.chain(t)
 }

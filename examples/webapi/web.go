@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -22,6 +23,7 @@ type web struct {
 	*program
 	issuer   *issuer
 	sessions *scs.SessionManager
+	handlers *xoauth2.Web // sign people in, and step up
 	orders   *caller
 	stage    *stage
 	pages    *pages
@@ -51,7 +53,8 @@ func newWeb(ctx context.Context, cfg *config, a *app) (*web, error) {
 	}
 	w.stage = &stage{base: a.issuer.base, http: &http.Client{Transport: a.outgoing, Timeout: a.patience}}
 	w.sessions = newSessions(s.listener.Addr(), w.sessionFailed)
-	return w, nil
+	w.handlers, err = p.client.Web(w.sessions, &xoauth2.WebOptions{Fail: w.fail, Program: isProgram, Timeout: a.patience})
+	return w, err
 }
 
 // newSessions keeps web sessions in this process. Cookies ignore ports: with the
@@ -80,12 +83,13 @@ func (a *web) routes() http.Handler {
 	r.Group(func(r chi.Router) {
 		// The session first: it knows whose tokens the request is about.
 		r.Use(a.sessions.LoadAndSave)
-		r.Use(middleware.LoadAndSave(a.cache, middleware.SessionAccount(a.ticket)))
-		r.Get("/", a.home)
-		r.Get("/signin", a.signIn)
-		r.Get("/callback", a.callback)
+		r.Use(middleware.LoadAndSave(a.cache, middleware.SessionAccount(a.handlers.Ticket)))
+		r.Use(a.welcome) // of the stage
+		r.With(a.atHome).Get("/", a.home)
+		r.With(a.atHome).Get("/signin", a.handlers.SignIn)
+		r.Get("/callback", a.handlers.Callback)
 		r.Post("/signout", a.signOut)
-		r.Post("/call", a.call)
+		r.Get("/orders", a.showOrders)
 		r.Get("/api/chain", a.apiChain)
 		r.Group(func(r chi.Router) {
 			r.Use(middleware.RequireTokens(a.cache, a.fail))
@@ -120,6 +124,24 @@ func (a *web) secured(next http.Handler) http.Handler {
 	})
 }
 
+// atHome leads a browser that came by another name of this machine, such as
+// localhost, to the address that the identity server sends it back to: cookies
+// belong to the name.
+func (a *web) atHome(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := strings.Cut(r.Host, ":")
+		own, err := url.Parse(a.server.url)
+		if host != "localhost" || err != nil || own.Hostname() == "localhost" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.Redirect(w, r, a.server.url+r.URL.RequestURI(), http.StatusSeeOther) // #nosec G710 -- to this app, at a path that it serves
+	})
+}
+
+// isProgram tells programs from browsers by the route: it is answered in JSON.
+func isProgram(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }
+
 // chain is what one press of the button shows: each call, and what came of it all.
 type chain struct {
 	Hops   []hop   `json:"hops"`
@@ -140,15 +162,16 @@ func (a *web) ask(ctx context.Context) (chain, error) {
 	}, nil
 }
 
-// call is the button.
-func (a *web) call(w http.ResponseWriter, r *http.Request) {
+// showOrders is the page that needs the API. When an API in the chain demands more of
+// the user than there is, [web.fail] sends them to the identity server in the middle
+// of this request. They come back to this page, and the call is made again.
+func (a *web) showOrders(w http.ResponseWriter, r *http.Request) {
 	c, err := a.ask(r.Context())
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.remember(r.Context(), c)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	a.show(w, r, c)
 }
 
 // apiChain is the same for programs.
@@ -176,11 +199,4 @@ func (a *web) user(ctx context.Context) (tokencache.Account, error) {
 		return account, nil
 	}
 	return tokencache.Account{}, nil
-}
-
-// errSessions means that the session store does not answer.
-var errSessions = errors.New("the session store does not answer")
-
-func (a *web) sessionFailed(w http.ResponseWriter, r *http.Request, err error) {
-	a.fail(w, r, errors.Join(errSessions, err))
 }

@@ -34,6 +34,9 @@
 //		return client.CompleteSignIn(ctx, signIn, r.URL.Query())
 //	})
 //
+// The handlers of the package clients/xoauth2 do so by themselves, with the provider as
+// their WebOptions.Tickets.
+//
 // [Provider.Destroy] ends it. All of these need the context of a request within the
 // manager's LoadAndSave. Where scs panics without, they return [ErrNoSession].
 //

@@ -56,7 +56,7 @@ func TestBackChannelLogoutReachesEverything(t *testing.T) {
 				refreshed <- err
 			}()
 			time.Sleep(200 * time.Millisecond)
-			_, err = w.idp.EndSessions("anna")
+			_, err = w.idp.EndAllSessions("anna")
 			check(t, err)
 			if err := <-refreshed; !errors.Is(err, tokencache.ErrNoTokens) {
 				t.Errorf("the refresh in flight ended with %v", err)

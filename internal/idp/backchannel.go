@@ -52,12 +52,23 @@ type notice struct {
 // clients have answered, or after 5 seconds. The error is that of a name that
 // cannot be a user's.
 func (s *Server) EndSessions(name string) (int, error) {
+	return s.end(name, noticesOf)
+}
+
+// EndAllSessions is EndSessions as an administrator does it: every client gets one
+// logout token about all sessions of the user, with sub only, or one for each if it
+// requires that.
+func (s *Server) EndAllSessions(name string) (int, error) {
+	return s.end(name, func(ended []*login) []notice { return s.withoutSID(noticesOf(ended)) })
+}
+
+func (s *Server) end(name string, notices func([]*login) []notice) (int, error) {
 	u, err := parseUser(name)
 	if err != nil {
 		return 0, fmt.Errorf("idp: %w", err)
 	}
 	ended := s.store.endLogins(u)
-	s.notify(noticesOf(ended))
+	s.notify(notices(ended))
 	return len(ended), nil
 }
 

@@ -328,3 +328,27 @@ func TestWebDefaultFail(t *testing.T) {
 		}
 	}
 }
+
+// A sign-in that fails slowly does not undo what another tab has begun meanwhile.
+func TestWebFailureBesideAnotherTab(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	p := s.person(t, "anna")
+	begin := func(p *person) string {
+		return p.one(http.MethodGet, signInPath+"?login_hint=anna", nil).header.Get("Location")
+	}
+	callback := p.consent(begin(p)).header.Get("Location")
+	s.fault(t, idp.Fault{Endpoint: "token", Delay: 500 * time.Millisecond, Status: 503})
+	cookies, asked := p.cookies(), s.idp.Stats().TokenRequests.AuthorizationCode
+	var wg sync.WaitGroup
+	wg.Go(func() { p.one(http.MethodGet, callback, nil).at(t, http.StatusTeapot, strings.TrimPrefix(callback, p.base)) })
+	for s.idp.Stats().TokenRequests.AuthorizationCode == asked {
+		time.Sleep(time.Millisecond)
+	}
+	other := s.person(t, "anna").sets(cookies)
+	target := begin(other)
+	wg.Wait()
+	if got := other.one(http.MethodGet, other.consent(target).header.Get("Location"), nil); got.status != http.StatusSeeOther {
+		t.Errorf("the other tab: status %d, %v", got.status, s.lastError())
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -89,7 +88,7 @@ func (w *Web) complete(ctx context.Context, b *begun, signIn SignIn, q url.Value
 		if st, done, err = w.openAs(ctx, token); err != nil {
 			return tokencache.Ticket{}, err
 		}
-		if before != "" && !strings.EqualFold(before, ticket.Account()) {
+		if before != "" && before != ticket.Account() {
 			st = &webState{}
 			if err := w.session.Clear(ctx); err != nil {
 				return tokencache.Ticket{}, sessionFailed(err)

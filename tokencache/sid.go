@@ -79,11 +79,13 @@ func (c *Cache) signOutAll(ctx context.Context, tickets []Ticket, server func(*P
 	for _, t := range tickets {
 		group.Go(func() error {
 			p := c.Partition(t.Key())
-			var s Server
-			if server != nil {
-				s = server(p)
-			}
-			err := p.SignOut(ctx, s)
+			err := guarded(func() error { // here a panic would end the program
+				var s Server
+				if server != nil {
+					s = server(p)
+				}
+				return p.SignOut(ctx, s)
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
@@ -105,7 +107,7 @@ func (c *Cache) noteSID(ctx context.Context, sid string, t Ticket, started, end 
 		return nil
 	}
 	var over []Ticket
-	err := c.amendSID(ctx, sid, func(r *sidRecord, before time.Time) (time.Time, error) {
+	err := c.amendSID(anonymous{ctx}, sid, func(r *sidRecord, before time.Time) (time.Time, error) { //nolint:contextcheck // it is the sign-in's, but for the values
 		if r.Ended != 0 && !time.Unix(0, r.Ended).Before(started) {
 			return time.Time{}, errSIDEnded
 		}
@@ -125,6 +127,13 @@ func (c *Cache) noteSID(ctx context.Context, sid string, t Ticket, started, end 
 	_ = c.signOutAll(ctx, over, nil) // which has its events
 	return nil
 }
+
+// anonymous is a context without values. The sign-in's may say whose tokens are being
+// stored, to a provider that ends them with a web session: a note is of no one's.
+type anonymous struct{ context.Context }
+
+// Value returns nil.
+func (anonymous) Value(any) any { return nil }
 
 // amendSID changes what is kept of a session, until no other writer comes between, for
 // some 2 seconds. The change gets when the record ends, zero if there is none, and

@@ -327,3 +327,25 @@ func TestSIDsWithoutIndex(t *testing.T) {
 		t.Error("a session without a name is accepted")
 	}
 }
+
+// clumsy panics where it is told that a token is over.
+type clumsy struct{ *authority }
+
+func (clumsy) Revoke(context.Context, tokencache.Secret) error { panic("a bug") }
+
+// What is plugged in may panic: the rest of the session ends all the same, and so does
+// not the program.
+func TestSignOutSIDWithABug(t *testing.T) {
+	t.Parallel()
+	c, a := newCache(t, newProvider(t), nil), newAuthority()
+	tickets := []tokencache.Ticket{
+		arrive(t, c, a, "sid", account, "marker-first"), arrive(t, c, a, "sid", account, "marker-second"),
+	}
+	known, err := c.SignOutSID(t.Context(), "sid", func(*tokencache.Partition) tokencache.Server { return clumsy{a} })
+	if !known || err == nil {
+		t.Errorf("known: %v, %v", known, err)
+	}
+	for _, ticket := range tickets {
+		wantSignedIn(t, c, ticket, false)
+	}
+}

@@ -175,6 +175,13 @@ func (f *fake) signIn(t *testing.T, c *xoauth2.Client, claims, members map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c.CompleteSignIn(t.Context(), s, f.callback(t, authURL, claims, members))
+}
+
+// callback makes the fake answer a sign-in that was begun, and returns what the browser
+// brings back.
+func (f *fake) callback(t *testing.T, authURL string, claims, members map[string]any) url.Values {
+	t.Helper()
 	u, err := url.Parse(authURL)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +195,7 @@ func (f *fake) signIn(t *testing.T, c *xoauth2.Client, claims, members map[strin
 	if f.iss != "" {
 		callback.Set("iss", f.iss)
 	}
-	return c.CompleteSignIn(t.Context(), s, callback)
+	return callback
 }
 
 // mustSignIn returns the context of a request of the user.

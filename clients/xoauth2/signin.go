@@ -131,7 +131,10 @@ func (c *Client) exchange(ctx context.Context, p *pending, code string) (tokenca
 		return tokencache.Grant{}, err
 	}
 	g = r.signedIn(g, id, p.Scopes)
-	if p.Account != "" && !strings.EqualFold(p.Account, g.Account.ID) {
+	// A home account is made of GUIDs; subjects are compared byte for byte (§2).
+	same := p.Account == g.Account.ID ||
+		parseHomeAccount(r.ClientInfo).id() != "" && strings.EqualFold(p.Account, g.Account.ID)
+	if p.Account != "" && !same {
 		return tokencache.Grant{}, ErrOtherUser
 	}
 	return g, nil

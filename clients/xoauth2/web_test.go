@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
 	"github.com/coatcheck-go/coatcheck/providers/session"
@@ -326,5 +329,84 @@ func TestWebDefaultFail(t *testing.T) {
 		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusBadRequest || got != want {
 			t.Errorf("%s: status %d, %s", accept, w.Code, got)
 		}
+	}
+}
+
+// A sign-in that fails slowly does not undo what another tab has begun meanwhile.
+func TestWebFailureBesideAnotherTab(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	p := s.person(t, "anna")
+	begin := func(p *person) string {
+		return p.one(http.MethodGet, signInPath+"?login_hint=anna", nil).header.Get("Location")
+	}
+	callback := p.consent(begin(p)).header.Get("Location")
+	s.fault(t, idp.Fault{Endpoint: "token", Delay: 500 * time.Millisecond, Status: 503})
+	cookies, asked := p.cookies(), s.idp.Stats().TokenRequests.AuthorizationCode
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		p.one(http.MethodGet, callback, nil).at(t, http.StatusTeapot, strings.TrimPrefix(callback, p.base))
+	})
+	for s.idp.Stats().TokenRequests.AuthorizationCode == asked {
+		time.Sleep(time.Millisecond)
+	}
+	other := s.person(t, "anna").sets(cookies)
+	target := begin(other)
+	wg.Wait()
+	if got := other.one(http.MethodGet, other.consent(target).header.Get("Location"), nil); got.status != http.StatusSeeOther {
+		t.Errorf("the other tab: status %d, %v", got.status, s.lastError())
+	}
+}
+
+// Subjects are compared byte for byte (OpenID Connect Core §2): two that differ in
+// case are two users, of whom one gets nothing of the other's.
+func TestWebUsersOfOneSpelling(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, "")
+	_, c := f.client(t, nil)
+	sessions := &scs.SessionManager{Store: memstore.NewWithCleanupInterval(0), Lifetime: time.Hour, Codec: scs.GobCodec{}}
+	ctx, err := sessions.Load(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, err := c.Web(sessions, &xoauth2.WebOptions{Fail: func(_ http.ResponseWriter, _ *http.Request, err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signIn := func(subject string) {
+		w := httptest.NewRecorder()
+		web.SignIn(w, httptest.NewRequestWithContext(ctx, http.MethodGet, signInPath, nil))
+		q := f.callback(t, w.Header().Get("Location"), map[string]any{"sub": subject}, nil)
+		web.Callback(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/callback?"+q.Encode(), nil))
+		if ticket, err := tokencache.ParseTicket(web.Ticket(ctx)); err != nil || ticket.Account() != subject {
+			t.Errorf("%v", err)
+		}
+	}
+	signIn("abc")
+	sessions.Put(ctx, "basket", "apples")
+	signIn("abc")
+	if got := sessions.GetString(ctx, "basket"); got != "apples" {
+		t.Errorf("the same user has lost what was in the session: %q", got)
+	}
+	signIn("aBc")
+	if got := sessions.GetString(ctx, "basket"); got != "" {
+		t.Errorf("another user has %q in the session", got)
+	}
+
+	authURL, s, err := c.BeginSignIn(&xoauth2.SignInOptions{Account: "abc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CompleteSignIn(t.Context(), s, f.callback(t, authURL, map[string]any{"sub": "ABC"}, nil)); !errors.Is(err, xoauth2.ErrOtherUser) {
+		t.Errorf("got %v, want ErrOtherUser", err)
+	}
+	// A home account is made of GUIDs, which have no case.
+	authURL, s, err = c.BeginSignIn(&xoauth2.SignInOptions{Account: "abc.def"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := map[string]any{"client_info": clientInfo("ABC", "DEF")}
+	if _, err := c.CompleteSignIn(t.Context(), s, f.callback(t, authURL, nil, home)); err != nil {
+		t.Error(err)
 	}
 }

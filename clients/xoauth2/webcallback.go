@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -25,9 +24,12 @@ import (
 func (w *Web) Callback(rw http.ResponseWriter, r *http.Request) {
 	forbidStoring(rw)
 	ctx, q := r.Context(), r.URL.Query()
+	token := w.session.Token(ctx)
 	b, signIn, err := w.take(ctx, q.Get("state"))
 	if err == nil {
-		err = w.complete(ctx, b, signIn, q, func() { redirect(rw, b.ReturnTo) })
+		if err = w.complete(ctx, b, signIn, q, func() { redirect(rw, b.ReturnTo) }); err != nil {
+			w.reread(ctx, token)
+		}
 	}
 	if err != nil {
 		w.fail(rw, r.WithContext(context.WithValue(ctx, callbackKey{w}, true)), err)
@@ -54,6 +56,17 @@ func (w *Web) take(ctx context.Context, state string) (*begun, SignIn, error) {
 	return b, signIn, w.save(ctx, st)
 }
 
+// reread brings what is kept up to date, of a session that was stored under token. A
+// manager stores the session once more with the answer, and a sign-in that fails may
+// have taken its time, in which other tabs have begun theirs.
+func (w *Web) reread(ctx context.Context, token string) {
+	st, done, err := w.openAs(ctx, token)
+	defer done()
+	if err == nil {
+		w.put(ctx, st)
+	}
+}
+
 // complete redeems the code, makes the session that of the user, and answers.
 func (w *Web) complete(ctx context.Context, b *begun, signIn SignIn, q url.Values, answer func()) error {
 	done := func() {}
@@ -75,7 +88,7 @@ func (w *Web) complete(ctx context.Context, b *begun, signIn SignIn, q url.Value
 		if st, done, err = w.openAs(ctx, token); err != nil {
 			return tokencache.Ticket{}, err
 		}
-		if before != "" && !strings.EqualFold(before, ticket.Account()) {
+		if before != "" && before != ticket.Account() {
 			st = &webState{}
 			if err := w.session.Clear(ctx); err != nil {
 				return tokencache.Ticket{}, sessionFailed(err)

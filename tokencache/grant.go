@@ -28,7 +28,8 @@ type Grant struct {
 	// SID names the user's session at the authorization server, the same for all of
 	// its sign-ins and no other session's; empty if that is not known. A sign-in is
 	// noted under it, at the cost of a read and a write more, for
-	// [Cache.SignOutSID]; a refresh ignores it.
+	// [Cache.SignOutSID]; a refresh ignores it. A name of more than 256
+	// bytes counts as none.
 	SID string
 	// Account is whose tokens these are. A sign-in requires it; a refresh may
 	// leave it zero, and must not name another account than the partition's.

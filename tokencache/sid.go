@@ -1,11 +1,13 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,18 +22,30 @@ import (
 // owner is the session, as nobody knows of which account it is, and one owner of all
 // would be the one slot, or row, that everybody writes to.
 
+// A partition has the sessions in it that it was signed in from, and when it is removed
+// it is forgotten there. With the last one the record becomes a tombstone for the rest of
+// its life: nothing of the user is left, and who is told of the end of the session still
+// knows that there is nothing to do.
+
 // sidRecord is what is kept of a session.
 type sidRecord struct {
 	Tickets []string `json:"tickets,omitempty"` // encoded, oldest first
 	Ended   int64    `json:"ended,omitempty"`   // when its end was told last, in nanoseconds since 1970
+
+	// forgotten: there were tickets, and there are none any more.
+	forgotten bool
 }
 
 const (
-	// sidField is the member of the partition's document that has it.
+	// sidField is the member of the record's document that has it.
 	sidField = "coatcheck_session"
+	// sidsField is the member of a partition's document that has its sessions.
+	sidsField = "coatcheck_sessions"
 	// sidTickets bounds the sign-ins of one session. With another one the oldest ends:
 	// what is forgotten could not be ended later.
 	sidTickets = 32
+	// maxSID bounds the name of a session, in bytes: partitions have 32 of them.
+	maxSID = 256
 )
 
 var errSIDEnded = fmt.Errorf("%w: the session at the authorization server has ended meanwhile", ErrRemoved)
@@ -57,6 +71,7 @@ func (c *Cache) SignOutSID(ctx context.Context, sid string, server func(*Partiti
 	var tickets []Ticket
 	err = c.amendSID(ctx, sid, func(r *sidRecord, end time.Time) (time.Time, error) {
 		tickets = parseTickets(r.Tickets)
+		known = len(tickets) > 0 || r.forgotten
 		now := time.Now()
 		r.Ended = now.UnixNano()
 		if least := now.Add(tombstoneLife); end.Before(least) {
@@ -67,7 +82,14 @@ func (c *Cache) SignOutSID(ctx context.Context, sid string, server func(*Partiti
 	if err != nil {
 		return false, err
 	}
-	return len(tickets) > 0, c.signOutAll(ctx, tickets, server)
+	if err := c.signOutAll(ctx, tickets, server); err != nil {
+		return known, err
+	}
+	over := make(map[string]bool)
+	for _, t := range tickets {
+		over[t.Encode()] = true
+	}
+	return known, c.forgetSID(ctx, sid, func(t Ticket) bool { return over[t.Encode()] })
 }
 
 // signOutAll signs each of them out, a few at a time: the server may be slow to revoke.
@@ -103,7 +125,7 @@ func (c *Cache) notesSIDs() bool { return !c.hooks.persist && c.store.caps.Owner
 // noteSID notes a sign-in that began at some time, and lives until end at most. The
 // error is errSIDEnded if the session has ended since it began.
 func (c *Cache) noteSID(ctx context.Context, sid string, t Ticket, started, end time.Time) error {
-	if sid == "" || !c.notesSIDs() {
+	if sid == "" || len(sid) > maxSID || !c.notesSIDs() {
 		return nil
 	}
 	var over []Ticket
@@ -115,7 +137,7 @@ func (c *Cache) noteSID(ctx context.Context, sid string, t Ticket, started, end 
 		r.Tickets = append(slices.DeleteFunc(r.Tickets, func(other string) bool { return other == text }), text)
 		n := max(len(r.Tickets)-sidTickets, 0)
 		over = parseTickets(r.Tickets[:n])
-		r.Tickets = r.Tickets[n:]
+		r.Tickets, r.forgotten = r.Tickets[n:], false
 		if end.Before(before) {
 			return before, nil
 		}
@@ -160,9 +182,14 @@ func (c *Cache) amendSIDOnce(ctx context.Context, name Name, change func(*sidRec
 	if err != nil {
 		return err
 	}
-	r, end := readSID(st.snap)
+	r, end := readSID(st)
 	if end, err = change(&r, end); err != nil {
 		return err
+	}
+	if r.forgotten {
+		// Its version says when the session has ended, 1970 if it has not.
+		tomb := Record{Version: newRemoval(time.Unix(0, r.Ended)), Mark: st.mark, Expires: end}
+		return c.store.save(ctx, name, tomb, st.condition())
 	}
 	value, err := json.Marshal(r)
 	if err != nil {
@@ -181,21 +208,90 @@ func (c *Cache) amendSIDOnce(ctx context.Context, name Name, change func(*sidRec
 }
 
 // readSID reads what is kept. Nothing, and what does not open, is nothing known.
-func readSID(s *snapshot) (r sidRecord, end time.Time) {
-	if s == nil {
+func readSID(st *state) (r sidRecord, end time.Time) {
+	if st.buried {
+		return sidRecord{Ended: removalTime(st.version).UnixNano(), forgotten: true}, st.expires
+	}
+	if st.snap == nil {
 		return sidRecord{}, time.Time{}
 	}
-	d, err := s.document()
-	if err != nil {
-		return sidRecord{}, s.end
+	d, err := st.snap.document()
+	if err != nil || d.member(sidField, &r) != nil {
+		return sidRecord{}, st.snap.end
 	}
+	return r, st.snap.end
+}
+
+// member decodes a member that is none of the schema's, if it is there.
+func (d *document) member(name string, into any) error {
 	for _, f := range d.unknown {
-		if f.name == sidField && json.Unmarshal(f.value, &r) != nil {
-			r = sidRecord{}
+		if f.name == name {
+			return json.Unmarshal(f.value, into)
 		}
 	}
-	return r, s.end
+	return nil
 }
+
+// sids are the sessions that a partition was signed in from.
+func (d *document) sids() (list []string) {
+	if d.member(sidsField, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// addSID notes a session in the partition. Beyond sidTickets the oldest is left out.
+func (d *document) addSID(sid string) {
+	if sid == "" || len(sid) > maxSID {
+		return
+	}
+	list := append(slices.DeleteFunc(d.sids(), func(other string) bool { return other == sid }), sid)
+	value, _ := json.Marshal(list[max(len(list)-sidTickets, 0):]) // strings: cannot fail
+	d.unknown = slices.DeleteFunc(d.unknown, func(f field) bool { return f.name == sidsField })
+	d.unknown = append(d.unknown, field{name: sidsField, value: value})
+	slices.SortFunc(d.unknown, func(a, b field) int { return strings.Compare(a.name, b.name) })
+}
+
+// forgetSIDs has the sessions forget a partition that was removed. What cannot be
+// reached at the moment stays, sealed, until it ends.
+func (c *Cache) forgetSIDs(ctx context.Context, st *state) {
+	held := cmp.Or(st.snap, st.lost)
+	if held == nil || !c.notesSIDs() {
+		return
+	}
+	d, err := held.document()
+	if err != nil {
+		return
+	}
+	for _, sid := range d.sids() {
+		_ = c.forgetSID(ctx, sid, func(t Ticket) bool {
+			name, err := c.names.name(t.Key().id)
+			return err == nil && name == st.name && t.generation == held.generation
+		})
+	}
+}
+
+// forgetSID drops tickets from what is kept of a session.
+func (c *Cache) forgetSID(ctx context.Context, sid string, over func(Ticket) bool) error {
+	err := c.amendSID(anonymous{ctx}, sid, func(r *sidRecord, end time.Time) (time.Time, error) { //nolint:contextcheck // it is the sign-out's, but for the values
+		before := len(r.Tickets)
+		r.Tickets = slices.DeleteFunc(r.Tickets, func(text string) bool {
+			t, err := ParseTicket(text)
+			return err == nil && over(t)
+		})
+		if len(r.Tickets) == before {
+			return end, errNothingToForget
+		}
+		r.forgotten = len(r.Tickets) == 0
+		return end, nil
+	})
+	if errors.Is(err, errNothingToForget) {
+		return nil
+	}
+	return err
+}
+
+var errNothingToForget = errors.New("tokencache: there is nothing to forget")
 
 func parseTickets(texts []string) []Ticket {
 	var list []Ticket

@@ -126,5 +126,8 @@ func (p *Partition) signedIn(now *state, c *change, started time.Time) (meta, *d
 			m.generation, doc = cmp.Or(now.snap.generation, m.generation), kept
 		}
 	}
+	if p.cache.notesSIDs() {
+		doc.addSID(c.grant.SID)
+	}
 	return m, doc, doc.apply(c, p.cache.writer(p.key), time.Now())
 }

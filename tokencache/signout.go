@@ -197,6 +197,7 @@ func (p *Partition) bury(ctx context.Context, a *Access, st *state) (spent []Sec
 			if err == nil {
 				a.done()
 				p.cache.l1.drop(st.name)
+				p.cache.forgetSIDs(ctx, st)
 				p.tell(ctx, Event{Kind: EventSave, Detail: detailRemoved, Duration: time.Since(now)})
 			}
 			return spent, ownDeadline(err)

@@ -75,8 +75,8 @@ func TestBackChannelLogoutReachesEverything(t *testing.T) {
 				r, n := m.seen.left(t)
 				records, of = records+r, of+n
 			}
-			if records != 1 || of < 6 {
-				t.Errorf("%d records are left of %d, want bert's", records, of)
+			if records != 2 || of < 6 {
+				t.Errorf("%d records are left of %d, want bert's tokens and the note of his sign-in", records, of)
 			}
 		})
 	}

@@ -55,9 +55,9 @@ type taken struct {
 	At   int64  `json:"at"`
 }
 
-// since tells whether it was at most that long ago. What is in the future, by another
-// machine's clock, was just now.
-func since(at int64, limit time.Duration) bool { return time.Since(time.Unix(at, 0)) < limit }
+// since tells whether it was at most that long ago, or as much ahead, by another
+// machine's clock. What is further ahead would last for as long as that is wrong.
+func since(at int64, limit time.Duration) bool { return time.Since(time.Unix(at, 0)).Abs() < limit }
 
 // prune forgets what is over.
 func (st *webState) prune() {

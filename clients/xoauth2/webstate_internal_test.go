@@ -136,3 +136,21 @@ func TestFailure(t *testing.T) {
 		}
 	}
 }
+
+// The clock of another machine was far ahead. What it has noted does not keep the user
+// from a step for as long as that.
+func TestStateOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		at := func(ahead time.Duration) int64 { return time.Now().Add(ahead).Unix() }
+		st := &webState{
+			Begun: []begun{*newBegun(time.Now().Add(24*time.Hour), "far"), *newBegun(time.Now().Add(time.Minute), "near")},
+			Steps: []step{{Ref: "far", At: at(24 * time.Hour)}, {Ref: "near", At: at(time.Minute)}},
+			Met:   []taken{{"far", at(24 * time.Hour)}, {"near", at(time.Minute)}},
+		}
+		st.prune()
+		if len(st.Begun) != 1 || len(st.Steps) != 1 || len(st.Met) != 1 || !st.mayStep("far") || st.mayStep("near") {
+			t.Errorf("left: %d begun, %d steps, %+v met", len(st.Begun), len(st.Steps), st.Met)
+		}
+	})
+}

@@ -162,6 +162,8 @@ func (w *Web) put(ctx context.Context, st *webState) {
 
 func (w *Web) save(ctx context.Context, st *webState) error {
 	w.put(ctx, st)
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout) // in a turn that others wait for
+	defer cancel()
 	if _, _, err := w.session.Commit(ctx); err != nil {
 		return sessionFailed(err)
 	}

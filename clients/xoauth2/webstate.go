@@ -156,8 +156,7 @@ func (w *Web) openAs(ctx context.Context, token string) (*webState, func(), erro
 }
 
 func (w *Web) put(ctx context.Context, st *webState) {
-	text, _ := json.Marshal(st) // strings and numbers: cannot fail
-	w.session.Put(ctx, w.key, string(text))
+	w.session.Put(ctx, w.key, string(plainJSON(st)))
 }
 
 func (w *Web) save(ctx context.Context, st *webState) error {

@@ -1,6 +1,7 @@
 package xoauth2
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -48,8 +49,17 @@ func (s SignIn) Encode() string {
 	if s.pending == nil {
 		return ""
 	}
-	b, _ := json.Marshal(s.pending) // strings and a number cannot fail
-	return base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.EncodeToString(plainJSON(s.pending))
+}
+
+// plainJSON is for what no page shows, and what cannot fail. json.Marshal writes six
+// bytes for each of <, > and &, which scopes and claims may be made of.
+func plainJSON(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // ParseSignIn reads what Encode wrote. The error does not repeat the text.

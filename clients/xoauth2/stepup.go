@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -74,7 +75,8 @@ func newStep(e *tokencache.InteractionRequiredError, account string) (step, bool
 	for _, scope := range e.Scopes {
 		size += len(scope) + 1
 	}
-	if account == "" || size > maxNeed || checkScopes(e.Scopes) != nil || e.Claims != "" && !isJSONObject(e.Claims) {
+	claims := e.Claims == "" || isJSONObject(e.Claims) && utf8.ValidString(e.Claims)
+	if account == "" || size > maxNeed || checkScopes(e.Scopes) != nil || !claims {
 		return step{}, false
 	}
 	return step{

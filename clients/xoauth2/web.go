@@ -86,7 +86,7 @@ var (
 //	handler := sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(mux))
 //
 // What it keeps in the session is bounded: five sign-ins that have begun, five that
-// programs may begin, and the last five steps up, some 60 KiB at most.
+// programs may begin, and the last five steps up, some 100 KiB at most.
 //
 // Sessions of scs are stored as a whole, so that of two requests which change one at
 // the same moment the later undoes what the earlier did. These handlers read what is

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -409,4 +410,50 @@ func TestWebUsersOfOneSpelling(t *testing.T) {
 	if _, err := c.CompleteSignIn(t.Context(), s, f.callback(t, authURL, nil, home)); err != nil {
 		t.Error(err)
 	}
+}
+
+// stuck is a session store that has stopped answering to what is stored.
+type stuck struct{ *scs.SessionManager }
+
+func (stuck) Commit(ctx context.Context) (string, time.Time, error) {
+	<-ctx.Done()
+	return "", time.Time{}, ctx.Err()
+}
+
+// A store that hangs is not waited for, by the requests of the session nor by those of
+// other sessions behind them, for as long as their browsers are.
+func TestWebSessionHangs(t *testing.T) {
+	t.Parallel()
+	_, c := newFake(t, "").client(t, nil)
+	synctest.Test(t, func(t *testing.T) {
+		sessions := &scs.SessionManager{Store: memstore.NewWithCleanupInterval(0), Lifetime: time.Hour, Codec: scs.GobCodec{}}
+		ctx, err := sessions.Load(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := sessions.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		web, err := c.Web(stuck{sessions}, &xoauth2.WebOptions{Fail: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if !errors.Is(err, xoauth2.ErrSession) {
+				t.Errorf("got %v, want ErrSession", err)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, time.Hour) // the browser's patience
+				defer cancel()
+				web.SignIn(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, signInPath, nil))
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
 }

@@ -55,9 +55,9 @@ type taken struct {
 	At   int64  `json:"at"`
 }
 
-// since tells whether it was at most that long ago. What is in the future, by another
-// machine's clock, was just now.
-func since(at int64, limit time.Duration) bool { return time.Since(time.Unix(at, 0)) < limit }
+// since tells whether it was at most that long ago, or as much ahead, by another
+// machine's clock. What is further ahead would last for as long as that is wrong.
+func since(at int64, limit time.Duration) bool { return time.Since(time.Unix(at, 0)).Abs() < limit }
 
 // prune forgets what is over.
 func (st *webState) prune() {
@@ -156,12 +156,13 @@ func (w *Web) openAs(ctx context.Context, token string) (*webState, func(), erro
 }
 
 func (w *Web) put(ctx context.Context, st *webState) {
-	text, _ := json.Marshal(st) // strings and numbers: cannot fail
-	w.session.Put(ctx, w.key, string(text))
+	w.session.Put(ctx, w.key, string(plainJSON(st)))
 }
 
 func (w *Web) save(ctx context.Context, st *webState) error {
 	w.put(ctx, st)
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout) // in a turn that others wait for
+	defer cancel()
 	if _, _, err := w.session.Commit(ctx); err != nil {
 		return sessionFailed(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,59 @@ func TestFailure(t *testing.T) {
 	for name, test := range tests {
 		if status, code, text := failure(test.err); status != test.status || code != test.code || text == "" {
 			t.Errorf("%s: %d %s %q", name, status, code, text)
+		}
+	}
+}
+
+// The clock of another machine was far ahead. What it has noted does not keep the user
+// from a step for as long as that.
+func TestStateOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		at := func(ahead time.Duration) int64 { return time.Now().Add(ahead).Unix() }
+		st := &webState{
+			Begun: []begun{*newBegun(time.Now().Add(24*time.Hour), "far"), *newBegun(time.Now().Add(time.Minute), "near")},
+			Steps: []step{{Ref: "far", At: at(24 * time.Hour)}, {Ref: "near", At: at(time.Minute)}},
+			Met:   []taken{{"far", at(24 * time.Hour)}, {"near", at(time.Minute)}},
+		}
+		st.prune()
+		if len(st.Begun) != 1 || len(st.Steps) != 1 || len(st.Met) != 1 || !st.mayStep("far") || st.mayStep("near") {
+			t.Errorf("left: %d begun, %d steps, %+v met", len(st.Begun), len(st.Steps), st.Met)
+		}
+	})
+}
+
+// What is in a session has an end, whatever scopes and claims are made of, and a step
+// that was begun can be completed.
+func TestStateSize(t *testing.T) {
+	t.Parallel()
+	long := "/" + strings.Repeat("r", maxReturnTo-1)
+	for _, text := range []string{"a", "<", `\"`, "\u2028", "\xff"} {
+		st := &webState{}
+		for i := range 2 * maxBegun {
+			claims := fmt.Sprintf(`{"%d%s":1}`, i, strings.Repeat(text, (maxNeed-10)/len(text)))
+			s, ok := newStep(&tokencache.InteractionRequiredError{Claims: claims}, strings.Repeat("s", 255))
+			if ok != (text != "\xff") {
+				t.Fatalf("claims of %q: %v", text, ok)
+			}
+			if ok {
+				s.ReturnTo = long
+				st.keep(s)
+			}
+			b := newBegun(time.Now(), "")
+			p, err := ParseSignIn(b.SignIn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.pending.Scopes = []string{strings.Repeat("<", maxNeed)}
+			b.SignIn, b.ReturnTo = p.Encode(), long
+			st.begin(b)
+		}
+		if n := len(plainJSON(st)); n > 100<<10 {
+			t.Errorf("claims of %q: %d bytes", text, n)
+		}
+		if st.prune(); len(st.Begun) != maxBegun {
+			t.Errorf("%d sign-ins can be completed, want %d", len(st.Begun), maxBegun)
 		}
 	}
 }

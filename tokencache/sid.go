@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -232,21 +233,33 @@ func (d *document) member(name string, into any) error {
 	return nil
 }
 
+// sidSeen is what a partition has of a session that it was signed in from, by its name:
+// an object of objects, as all members of MSAL's schema are.
+type sidSeen struct {
+	At int64 `json:"at"` // the last sign-in, in nanoseconds since 1970
+}
+
 // sids are the sessions that a partition was signed in from.
-func (d *document) sids() (list []string) {
-	if d.member(sidsField, &list) != nil {
-		return nil
+func (d *document) sids() map[string]sidSeen {
+	seen := make(map[string]sidSeen)
+	if d.member(sidsField, &seen) != nil || seen == nil {
+		return make(map[string]sidSeen)
 	}
-	return list
+	return seen
 }
 
 // addSID notes a session in the partition. Beyond sidTickets the oldest is left out.
-func (d *document) addSID(sid string) {
+func (d *document) addSID(sid string, now time.Time) {
 	if sid == "" || len(sid) > maxSID {
 		return
 	}
-	list := append(slices.DeleteFunc(d.sids(), func(other string) bool { return other == sid }), sid)
-	value, _ := json.Marshal(list[max(len(list)-sidTickets, 0):]) // strings: cannot fail
+	seen := d.sids()
+	seen[sid] = sidSeen{now.UnixNano()}
+	names := slices.SortedFunc(maps.Keys(seen), func(a, b string) int { return cmp.Compare(seen[b].At, seen[a].At) })
+	for _, name := range names[min(len(names), sidTickets):] {
+		delete(seen, name)
+	}
+	value, _ := json.Marshal(seen) // text and numbers: cannot fail
 	d.unknown = slices.DeleteFunc(d.unknown, func(f field) bool { return f.name == sidsField })
 	d.unknown = append(d.unknown, field{name: sidsField, value: value})
 	slices.SortFunc(d.unknown, func(a, b field) int { return strings.Compare(a.name, b.name) })
@@ -263,7 +276,7 @@ func (c *Cache) forgetSIDs(ctx context.Context, st *state) {
 	if err != nil {
 		return
 	}
-	for _, sid := range d.sids() {
+	for sid := range d.sids() {
 		_ = c.forgetSID(ctx, sid, func(t Ticket) bool {
 			name, err := c.names.name(t.Key().id)
 			return err == nil && name == st.name && t.generation == held.generation

@@ -2,6 +2,8 @@ package tokencache_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +150,32 @@ func TestLongSID(t *testing.T) {
 	}
 	if known, err := c.SignOutSID(t.Context(), strings.Repeat("s", 257), nil); known || err != nil {
 		t.Errorf("known %v, %v", known, err)
+	}
+}
+
+// A partition names the latest of its sessions, in the shape of MSAL's schema: members
+// are objects of objects.
+func TestSIDsInPartition(t *testing.T) {
+	t.Parallel()
+	c, a := newCache(t, newProvider(t), nil), newAuthority()
+	var ticket tokencache.Ticket
+	for i := range 34 {
+		ticket = arrive(t, c, a, fmt.Sprintf("sid-%02d", i), account, "")
+	}
+	tokens, err := c.Partition(ticket.Key()).Tokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := tokens.Serialize(&text); err != nil {
+		t.Fatal(err)
+	}
+	var members map[string]map[string]map[string]any
+	if err := json.Unmarshal([]byte(text.String()), &members); err != nil {
+		t.Fatal(err)
+	}
+	seen := members["coatcheck_sessions"]
+	if _, ok := seen["sid-33"]; len(seen) != 32 || !ok || seen["sid-01"] != nil {
+		t.Errorf("%d sessions, the last one among them: %v", len(seen), ok)
 	}
 }

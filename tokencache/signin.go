@@ -127,7 +127,7 @@ func (p *Partition) signedIn(now *state, c *change, started time.Time) (meta, *d
 		}
 	}
 	if p.cache.notesSIDs() {
-		doc.addSID(c.grant.SID)
+		doc.addSID(c.grant.SID, time.Now())
 	}
 	return m, doc, doc.apply(c, p.cache.writer(p.key), time.Now())
 }

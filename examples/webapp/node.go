@@ -41,13 +41,13 @@ type node struct {
 
 const (
 	// defaultPatience is how long a request waits for the identity server or the
-	// API, with a token that is refused and replaced in between, so that a server
-	// which hangs is reported in time.
+	// API, so that a server which hangs is reported in time.
 	defaultPatience = 8 * time.Second
 	// refreshTimeout bounds how long the identity server may take to answer. It
 	// is longer: a refresh goes on when the request that began it has given up,
 	// since the server may have rotated the refresh token already.
 	refreshTimeout = 20 * time.Second
+	apiTimeout     = 5 * time.Second // with a token that is refused and replaced in between
 	requestTimeout = 30 * time.Second
 	maxHeaderBytes = 32 << 10 // more, by a few KiB, is answered with 431
 	maxBodyBytes   = 64 << 10
@@ -110,7 +110,7 @@ func (n *node) caller(scope string) (*http.Client, error) {
 		Scopes:  []string{scope},
 		Base:    n.outgoing,
 	})
-	return &http.Client{Transport: transport, Timeout: n.patience}, err
+	return &http.Client{Transport: transport, Timeout: apiTimeout}, err
 }
 
 func (n *node) routes() http.Handler {

@@ -64,7 +64,7 @@ func TestCacheFaultsInOutages(t *testing.T) {
 	}
 	for f, tests := range map[fault][]string{
 		peerNothing:      {"Tokens/SignIn"},
-		saveForgets:      {"Leaser/Users"},
+		saveForgetsHalf:  {"Leaser/Users"}, // of fewer, a Cache at times puts back all
 		leaseShared:      {"Leaser/RefreshOnce"},
 		tombstoneIgnored: {"SignOut/Copies", "SignOut/InFlight"},
 		markIgnored:      {"Owners/InFlight"},

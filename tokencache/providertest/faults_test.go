@@ -90,6 +90,7 @@ const (
 	// These matter to a Cache, and only cacheFaults has them.
 	peerNothing      fault = "does not see what its peer saves"
 	saveForgets      fault = "acknowledges a save now and then that it does not make"
+	saveForgetsHalf  fault = "acknowledges every other save without making it"
 	largeTruncated   fault = "truncates what is large"
 	ownerNamed       fault = "keeps one record of each owner"
 	tombstoneIgnored fault = "acknowledges tombstones that it does not keep"

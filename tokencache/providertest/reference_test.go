@@ -195,7 +195,8 @@ func (p *reference) saveLocked(n tokencache.Name, r tokencache.Record, c tokenca
 		return tokencache.ErrRemoved
 	}
 	p.saves++
-	if p.fault == tombstoneIgnored && r.Removed() || p.fault == saveForgets && p.saves%2 == 0 {
+	if p.fault == tombstoneIgnored && r.Removed() || p.fault == saveForgets && p.saves%5 == 0 ||
+		p.fault == saveForgetsHalf && p.saves%2 == 0 {
 		return nil
 	}
 	p.put(n, r, there)

@@ -35,6 +35,13 @@ func newAuthority() *authority {
 	return &authority{families: map[tokencache.Secret]*family{}, latest: map[string]*family{}}
 }
 
+// current is the account's refresh token that has not been spent.
+func (a *authority) current(account string) tokencache.Secret {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.latest[account].current
+}
+
 // signIn issues the first tokens of a family.
 func (a *authority) signIn(account string, lifetime time.Duration) func(context.Context) (tokencache.Grant, error) {
 	return func(context.Context) (tokencache.Grant, error) {

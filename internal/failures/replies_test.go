@@ -202,10 +202,11 @@ func (r *replies) expire(t *testing.T) {
 	r.lose("save")
 	must(t, r.partition(r.machine).Expire(t.Context()))
 	r.wasLost(t)
+	before := r.server.current(r.user.account)
 	eventually(t, "the other machine asks the server", func() bool { // once it has heard
-		tok, err := r.partition(r.other).Token(t.Context(), tokencache.Request{Scopes: []string{scope}}, r.server)
+		_, err := r.partition(r.other).Token(t.Context(), tokencache.Request{Scopes: []string{scope}}, r.server)
 		must(t, err)
-		return tok.Source == tokencache.SourceServer
+		return r.server.current(r.user.account) != before
 	})
 }
 

@@ -100,9 +100,8 @@ func deviceCode(t *testing.T, w *world) {
 	check(t, w.idp.ApproveDevice(d.UserCode, "anna"))
 	ticket, err := one.CompleteDevice(t.Context(), d)
 	check(t, err)
-	w.served(t, two.of(t, ticket.Key()), two, secondScope, one.token(t, one.of(t, ticket.Key()), secondScope))
+	first := one.token(t, one.of(t, ticket.Key()), secondScope)
+	w.served(t, two.of(t, ticket.Key()), two, secondScope, first)
 	two.expire(t, ticket.Key())
-	if again := two.token(t, two.of(t, ticket.Key()), secondScope); again.Source != tokencache.SourceServer {
-		t.Errorf("it was not refreshed: from %v", again.Source)
-	}
+	w.refreshed(t, two.of(t, ticket.Key()), two, secondScope, first)
 }

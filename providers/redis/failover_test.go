@@ -38,6 +38,8 @@ func TestClusterFailover(t *testing.T) {
 	}
 	replica := addReplica(t, cluster, primary)
 	must(t, p.Save(ctx, n, record("kept"), tokencache.Condition{}))
+	stored := connect(t, primary.Addr()).DBSize(ctx).Val()
+	eventually(t, 20*time.Second, "the replica has the record", func() bool { return replica.DBSize(ctx).Val() == stored })
 	changes := watch(t, p)
 	next(t, changes, 5*time.Second, true)
 

@@ -15,6 +15,7 @@ type change struct {
 	req    Request
 	used   Secret // the refresh token that was spent; empty: none
 	signIn bool
+	tokens *difference // in place of the grant's tokens; nil: none
 }
 
 // writer is who applies a change.
@@ -36,6 +37,10 @@ func (d *document) apply(c *change, w *writer, now time.Time) error {
 		return errOtherAccount
 	}
 	a := applier{document: d, change: c, writer: w, now: now}
+	if c.tokens != nil {
+		a.applyTokens(c.tokens)
+		return nil
+	}
 	a.realm = a.chooseRealm()
 	a.applyRefreshToken()
 	if c.grant.AccessToken == "" {

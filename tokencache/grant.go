@@ -31,6 +31,11 @@ type Grant struct {
 	// [Cache.SignOutSID]; a refresh ignores it. A name of more than 256
 	// bytes counts as none.
 	SID string
+	// Tokens is a whole cache that another library has filled, in place of all of the
+	// above but SID. It is for sign-ins alone, with MSAL or to take a user over:
+	// what is in it of the account and of this client is stored, and of the client's
+	// refresh tokens the newest one. Nil means that there is none.
+	Tokens *Tokens
 	// Account is whose tokens these are. A sign-in requires it; a refresh may
 	// leave it zero, and must not name another account than the partition's.
 	Account Account

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -56,11 +57,14 @@ func (c *Cache) signIn(ctx context.Context, session string, exchange func(contex
 	switch {
 	case grant.Account.ID == "":
 		return Ticket{}, errors.New("tokencache: the grant names no account")
-	case grant.AccessToken == "":
+	case grant.AccessToken == "" && grant.Tokens == nil:
 		return Ticket{}, errors.New("tokencache: the grant has no access token")
 	}
 	ctx = context.WithoutCancel(ctx)
 	t := Ticket{account: grant.Account.ID, session: session}
+	if err := c.checkTokens(t.Key(), grant.Tokens); err != nil {
+		return Ticket{}, err
+	}
 	switch err := c.Partition(t.Key()).signIn(ctx, &t, grant, started); {
 	case errors.Is(err, errSIDEnded):
 		_ = c.Partition(t.Key()).SignOut(ctx, nil) // or it would outlive the session
@@ -87,13 +91,48 @@ func (p *Partition) signIn(ctx context.Context, t *Ticket, grant Grant, started 
 		return err
 	}
 	saved, err = p.commit(ctx, saveTimeout, access, st, func(now *state) (meta, *document, error) {
-		return p.signedIn(now, &change{grant: grant, signIn: true}, started)
+		return p.signedIn(now, newSignIn(grant), started)
 	})
 	if err != nil {
 		return err
 	}
 	t.generation = saved.snap.generation
 	return p.cache.noteSID(ctx, grant.SID, *t, started, saved.snap.end)
+}
+
+// newSignIn is the change that a sign-in makes. Tokens that do not decode were refused
+// before.
+func newSignIn(g Grant) *change {
+	c := &change{grant: g, signIn: true}
+	if g.Tokens != nil {
+		all, _ := g.Tokens.view()
+		c.tokens = &difference{before: &document{}, after: all}
+	}
+	return c
+}
+
+// checkTokens refuses a cache of another library that has nothing for this client.
+func (c *Cache) checkTokens(key Key, t *Tokens) error {
+	if t == nil {
+		return nil
+	}
+	all, err := t.view()
+	if err != nil {
+		return ErrUnreadable
+	}
+	now, d := time.Now(), &document{}
+	taken := &change{signIn: true, tokens: &difference{before: &document{}, after: all}}
+	if err := d.apply(taken, c.writer(key), now); err != nil {
+		return err
+	}
+	plain, err := encodePlain(meta{}, d, now)
+	if err != nil {
+		return err
+	}
+	if s, err := parsePlain(plain); err != nil || !s.usable(c.ns.ClientID, key.id.account, now) {
+		return fmt.Errorf("%w: there are none of the account and of this client in what was taken over", ErrNoTokens)
+	}
+	return nil
 }
 
 // currentPatiently loads the partition, and tries again for a while: by now the

@@ -47,6 +47,14 @@ type Options struct {
 	// name in [tokencache.Account]. None by default.
 	Scopes []string
 
+	// Exchange, unless nil, makes the token requests in place of this package, which
+	// sends them to the token endpoint as RFC 6749 has it. The package clients/msal is
+	// one that has Microsoft's library do it. It returns what the server has answered,
+	// whatever its status; an error of the HTTP client is a *[tokencache.ServerError]
+	// for the caller, and any other is the caller's as it is. It is called by many
+	// goroutines at once.
+	Exchange func(ctx context.Context, r *TokenRequest) (*http.Response, error)
+
 	// HTTPClient is used for discovery, keys, tokens and revocation. It is
 	// copied: the copy follows no redirects, keeps no cookies, because users
 	// share it, and reads at most 1 MiB of an answer. Without a Timeout it gets
@@ -65,8 +73,9 @@ type Client struct {
 	scopes []string // Options.Scopes
 	basic  []string // openid, and offline_access where it is known
 
-	secret    func() string                                              // Options.ClientSecret; of a function fmt prints the address, whatever the verb
-	assertion func(ctx context.Context, audience string) (string, error) // Options.ClientAssertion, or nil
+	secret    func() string                                                // Options.ClientSecret; of a function fmt prints the address, whatever the verb
+	assertion func(ctx context.Context, audience string) (string, error)   // Options.ClientAssertion, or nil
+	exchanger func(context.Context, *TokenRequest) (*http.Response, error) // Options.Exchange, or nil
 }
 
 // New returns a client of the authorization server that the cache's namespace
@@ -107,6 +116,7 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 
 		secret:    func() string { return secret },
 		assertion: o.ClientAssertion,
+		exchanger: o.Exchange,
 	}, nil
 }
 

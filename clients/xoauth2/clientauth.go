@@ -45,7 +45,9 @@ func (c *Client) authenticate(ctx context.Context, endpoint string, inBody bool,
 }
 
 // confidential tells whether the client can prove who it is.
-func (c *Client) confidential() bool { return c.secret() != "" || c.assertion != nil }
+func (c *Client) confidential() bool {
+	return c.secret() != "" || c.assertion != nil || c.exchanger != nil // which knows better
+}
 
 // assert calls [Options.ClientAssertion].
 func (c *Client) assert(ctx context.Context, audience string) (string, error) {

@@ -111,7 +111,7 @@ func (c *Client) BeginDevice(ctx context.Context, o *DeviceOptions) (*Device, er
 		form.Set("claims", o.Claims)
 	}
 	began := time.Now()
-	a, err := c.post(ctx, c.meta.Device, inBody(c.meta.TokenAuth), form)
+	a, err := c.postToken(ctx, c.meta.Device, &tokencache.Request{Scopes: scopes, Claims: o.Claims}, form)
 	if err != nil {
 		return nil, err
 	}

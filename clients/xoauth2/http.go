@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -113,12 +112,7 @@ func send(hc *http.Client, req *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, unheard(req.Context(), err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, unheard(req.Context(), err)
-	}
-	return &answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
+	return read(req.Context(), resp)
 }
 
 // unheard is the error of a request without an answer. It leaves out the URL

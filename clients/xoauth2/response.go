@@ -78,7 +78,7 @@ func (c *Client) request(ctx context.Context, req *tokencache.Request, form url.
 		form.Set("client_info", "1") // names the home account; see homeAccount
 	}
 	began := time.Now() // lifetimes count from before the request, to be on the safe side
-	a, err := c.post(ctx, endpoint, inBody(c.meta.TokenAuth), form)
+	a, err := c.postToken(ctx, endpoint, req, form)
 	if err != nil {
 		return tokencache.Grant{}, nil, err
 	}

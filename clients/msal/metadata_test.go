@@ -1,0 +1,103 @@
+package msal_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/coatcheck-go/coatcheck/clients/msal"
+	"github.com/coatcheck-go/coatcheck/internal/idp"
+)
+
+// The authority's metadata is asked for once, for all requests of a client; while the
+// server does not give it any more, what is known is good enough.
+func TestMetadataIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	m := w.app(t) // which asks once for itself
+	ticket := w.signIn(t, m, "anna", nil)
+	var wg sync.WaitGroup
+	for _, scope := range []string{firstScope, secondScope, thirdScope, "api://third/Read"} {
+		wg.Go(func() {
+			if _, err := m.Token(m.of(t, ticket.Key()), scope); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := w.metadata.count("openid-configuration"); n != 2 {
+		t.Errorf("the metadata was asked for %d times", n)
+	}
+	w.fault(t, idp.Fault{Endpoint: "discovery", Status: http.StatusServiceUnavailable, Times: 1000})
+	for range 3 {
+		w.refreshed(t, m, ticket.Key(), mineScope)
+	}
+}
+
+// With instance discovery, which MSAL does for each of its clients, Microsoft is asked once,
+// and a hit in the cache asks nobody.
+func TestInstanceDiscovery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	// The local server answers in place of Microsoft's host, which the certificate does
+	// not name: MSAL's question goes over a connection that is redirected below TLS.
+	address := w.idp.Certificate().IPAddresses[0].String()
+	transport := w.metadata.base.(*http.Transport)
+	transport.TLSClientConfig.ServerName = address
+	host := hostOf(t, w.idp.URL())
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, host)
+	}
+	m, err := w.try(t, w.provider, "app", &msal.Options{
+		ClientSecret: appSecret, RedirectURL: callbackURL, Scopes: []string{mineScope}, HTTPClient: w.http(),
+	})
+	must(t, err)
+	ticket := w.signIn(t, m, "anna", nil)
+	for range 4 {
+		w.refreshed(t, m, ticket.Key(), mineScope)
+	}
+	for _, scope := range []string{secondScope, thirdScope} {
+		m.token(t, m.of(t, ticket.Key()), scope)
+	}
+	if n := w.metadata.count("instance"); n != 1 {
+		t.Errorf("instance discovery was done %d times", n)
+	}
+	asked := w.metadata.total()
+	for range 100 {
+		m.token(t, m.of(t, ticket.Key()), secondScope)
+	}
+	if got := w.metadata.total(); got != asked {
+		t.Errorf("%d requests for hits", got-asked)
+	}
+}
+
+// Nothing that cannot work gets as far as a request.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	for name, o := range map[string]*msal.Options{
+		"two credentials": {ClientSecret: appSecret, ClientAssertion: func(context.Context, string) (string, error) { return "", nil }},
+		"authority":       {ClientSecret: appSecret, Authority: "http://insecure.example/tenant"},
+		"no URL":          {Authority: "https://[::1"},
+		"redirect":        {ClientSecret: appSecret, RedirectURL: "/callback"},
+		"scope":           {ClientSecret: appSecret, Scopes: []string{"two scopes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.HTTPClient = w.http()
+			_, err := w.try(t, w.provider, "app", o)
+			if err == nil {
+				t.Error("accepted")
+			}
+			clean(t, err)
+		})
+	}
+	if _, err := msal.New(t.Context(), nil, nil); err == nil {
+		t.Error("no cache was accepted")
+	}
+	if _, err := w.try(t, w.provider, "app", &msal.Options{HTTPClient: w.http(), DisableInstanceDiscovery: true}); err != nil {
+		t.Error(err) // a public client
+	}
+}

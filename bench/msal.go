@@ -31,21 +31,24 @@ const (
 type peer struct {
 	credential confidential.Credential
 	discovery  bool
-	store      *blobs
+	store      msalcache.ExportReplace
 	http       *authority
 	accounts   []confidential.Account
 }
 
 const peerAuthority = "https://login.microsoftonline.com/tenant"
 
-// newPeer signs in so many users. Instance discovery is MSAL's default: each
-// client then asks once for other names of the authority.
-func newPeer(users int, discovery bool) (*peer, error) {
+// newPeer signs in so many users, whose tokens are in memory. Instance discovery is
+// MSAL's default: each client then asks once for other names of the authority.
+func newPeer(users int, discovery bool) (*peer, error) { return newPeerOn(&blobs{}, users, discovery) }
+
+// newPeerOn is newPeer with the tokens in another store.
+func newPeerOn(store msalcache.ExportReplace, users int, discovery bool) (*peer, error) {
 	credential, err := confidential.NewCredFromSecret("secret")
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{credential: credential, discovery: discovery, store: &blobs{}, http: &authority{}}
+	p := &peer{credential: credential, discovery: discovery, store: store, http: &authority{}}
 	for i := range users {
 		client, err := p.client()
 		if err != nil {
@@ -72,14 +75,27 @@ func (p *peer) silent(first, n int) error {
 		if err != nil {
 			return err
 		}
-		account := p.accounts[(first+i)%len(p.accounts)]
-		r, err := client.AcquireTokenSilent(context.Background(), request.Scopes, confidential.WithSilentAccount(account))
-		if err != nil {
+		if err := p.ask(client, first+i); err != nil {
 			return err
 		}
-		if r.AccessToken == "" {
-			return errMiss
-		}
+	}
+	return nil
+}
+
+// ask asks a client for a user's token.
+func (p *peer) ask(client confidential.Client, user int) error {
+	account := p.accounts[user%len(p.accounts)]
+	r, err := client.AcquireTokenSilent(context.Background(), request.Scopes, confidential.WithSilentAccount(account))
+	if err == nil && r.AccessToken == "" {
+		return errMiss
+	}
+	return err
+}
+
+// askedOnce is an error if a token has come from the server after the sign-ins.
+func (p *peer) askedOnce() error {
+	if n := p.http.tokens.Load(); n != int64(len(p.accounts)) {
+		return fmt.Errorf("MSAL asked for %d tokens of %d users: it was not measured from its cache", n, len(p.accounts))
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func TestPeerAnswersFromItsCache(t *testing.T) {
 		if got := p.http.tokens.Load(); got != 3 {
 			t.Errorf("MSAL asked for tokens %d times, want once for each of 3 users", got)
 		}
-		p.store.m.Range(func(key, blob any) bool {
+		p.store.(*blobs).m.Range(func(key, blob any) bool {
 			if size := len(blob.([]byte)); size < 4500 || size > 5500 {
 				t.Errorf("MSAL stores %d bytes for %v, want about 5 KB", size, key)
 			}

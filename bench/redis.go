@@ -67,7 +67,7 @@ func measureRedis(rounds int) (figures []figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	for _, measure := range []func(*redisBackend, int) ([]figure, error){measureRedisLoads, measureRedisSaves, measureRedisTrips} {
+	for _, measure := range []func(*redisBackend, int) ([]figure, error){measureRedisLoads, measureRedisPeer, measureRedisSaves, measureRedisTrips} {
 		some, err := measure(b, rounds)
 		if err != nil {
 			return nil, err

@@ -55,16 +55,18 @@ func (a *applier) authorityType() string {
 	return "Other"
 }
 
-// applyAppMetadata makes sure that the client is known in its environment. MSAL
-// Go looks for a refresh token only where there is such an item, and MSAL Node
-// writes none.
+// applyAppMetadata makes sure that the client is known in its environment, with the
+// family that it is in. MSAL Go looks for a refresh token only where there is such an
+// item, and MSAL Node writes none.
 func (a *applier) applyAppMetadata() {
 	for _, it := range a.sections[appMetadata] {
-		if it.text(fieldClient) == a.clientID && strings.EqualFold(it.text(fieldEnvironment), a.environment) {
+		known := a.grant.Family == "" || it.text(fieldFamily) == a.grant.Family
+		if known && it.text(fieldClient) == a.clientID && strings.EqualFold(it.text(fieldEnvironment), a.environment) {
 			return
 		}
 	}
 	it := &item{}
+	it.set(fieldFamily, a.grant.Family)
 	it.set(fieldClient, a.clientID)
 	it.set(fieldEnvironment, a.environment)
 	it.setTime(fieldModified, a.now)

@@ -13,6 +13,7 @@ func (a *applier) applyRefreshToken() {
 	it := a.newItem("RefreshToken")
 	it.set(fieldSecret, string(a.grant.RefreshToken))
 	it.set(fieldAssertion, a.assertion)
+	it.set(fieldFamily, a.grant.Family)
 	if a.signIn || a.used == "" {
 		a.put(refreshTokens, it)
 		a.dropRefreshTokensBut(it)
@@ -54,7 +55,7 @@ func (a *applier) inFamily() bool {
 // family's or have another environment.
 func (a *applier) renew(old, it *item) {
 	renewed := &item{}
-	for _, name := range [...]string{fieldSecret, fieldCredential, fieldClientInfo, fieldModified} {
+	for _, name := range [...]string{fieldSecret, fieldCredential, fieldClientInfo, fieldModified, fieldFamily} {
 		renewed.setRaw(name, it.raw(name))
 	}
 	renewed.inherit(old)

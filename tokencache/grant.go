@@ -25,6 +25,9 @@ type Grant struct {
 	IDToken Secret
 	// ClientInfo is Microsoft Entra ID's client_info, as received.
 	ClientInfo string
+	// Family is the family of clients that may use the refresh token, as Microsoft
+	// Entra ID has them for its own (foci); empty for everybody else's.
+	Family string
 	// SID names the user's session at the authorization server, the same for all of
 	// its sign-ins and no other session's; empty if that is not known. A sign-in is
 	// noted under it, at the cost of a read and a write more, for

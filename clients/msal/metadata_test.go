@@ -9,6 +9,7 @@ import (
 
 	"github.com/coatcheck-go/coatcheck/clients/msal"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // The authority's metadata is asked for once, for all requests of a client; while the
@@ -41,15 +42,7 @@ func TestMetadataIsKept(t *testing.T) {
 func TestInstanceDiscovery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, idp.Options{})
-	// The local server answers in place of Microsoft's host, which the certificate does
-	// not name: MSAL's question goes over a connection that is redirected below TLS.
-	address := w.idp.Certificate().IPAddresses[0].String()
-	transport := w.metadata.base.(*http.Transport)
-	transport.TLSClientConfig.ServerName = address
-	host := hostOf(t, w.idp.URL())
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, host)
-	}
+	w.answersForAll(t)
 	m, err := w.try(t, w.provider, "app", &msal.Options{
 		ClientSecret: appSecret, RedirectURL: callbackURL, Scopes: []string{mineScope}, HTTPClient: w.http(),
 	})
@@ -70,6 +63,44 @@ func TestInstanceDiscovery(t *testing.T) {
 	}
 	if got := w.metadata.total(); got != asked {
 		t.Errorf("%d requests for hits", got-asked)
+	}
+}
+
+// answersForAll lets the local server answer in place of Microsoft's hosts, which its
+// certificate does not name: connections are redirected below TLS.
+func (w *world) answersForAll(t *testing.T) {
+	t.Helper()
+	transport := w.metadata.base.(*http.Transport)
+	transport.TLSClientConfig.ServerName = w.idp.Certificate().IPAddresses[0].String()
+	host := hostOf(t, w.idp.URL())
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, host)
+	}
+}
+
+// The application's own tokens come from the region, as far as MSAL is concerned: it asks
+// for the metadata there.
+func TestRegion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	w.answersForAll(t)
+	var mu sync.Mutex
+	hosts := map[string]int{}
+	w.metadata.answer(func(req *http.Request) *http.Response {
+		mu.Lock()
+		defer mu.Unlock()
+		hosts[req.URL.Hostname()]++
+		return nil
+	})
+	m := w.machine(t, "first", msal.Options{ClientSecret: firstSecret, AzureRegion: "westeurope"})
+	for range 2 {
+		_, err := m.AppToken(t.Context(), tokencache.Request{Scopes: []string{"api://second/.default"}})
+		must(t, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if hosts["westeurope.127.0.0.1"] == 0 {
+		t.Errorf("asked were %v", hosts)
 	}
 }
 

@@ -29,6 +29,7 @@ type tokenResponse struct {
 
 	ClientInfo string  `json:"client_info"`
 	RefreshIn  seconds `json:"refresh_in"`
+	Family     string  `json:"foci"`
 
 	Error    string `json:"error"`
 	Suberror string `json:"suberror"`
@@ -107,6 +108,9 @@ func (r *tokenResponse) grant(began time.Time, requested []string) tokencache.Gr
 		Expires:      r.ExpiresIn.after(began),
 		RefreshOn:    r.RefreshIn.after(began),
 		RefreshToken: tokencache.Secret(r.RefreshToken),
+	}
+	if r.Family == "1" { // the only one there is
+		g.Family = r.Family
 	}
 	if strings.EqualFold(r.TokenType, "bearer") {
 		g.TokenType = "Bearer" // servers differ in case, and some APIs mind

@@ -201,8 +201,8 @@ func TestPasswordRequest(t *testing.T) {
 		t.Errorf("the session's partition: %v", err)
 	}
 	tok, err := c.Token(tokencache.NewContext(t.Context(), cache.Partition(ticket.Key())), "write", "read")
-	if err != nil || tok.AccessToken != "marker-access-token" {
-		t.Errorf("got %v, or another token", err)
+	if err != nil || tok.AccessToken != "marker-access-token" || len(f.requests) != 1 {
+		t.Errorf("got %v after %d requests, or another token", err, len(f.requests))
 	}
 	if err := cache.Partition(tokencache.AccountKey("subject-1")).Check(t.Context()); !errors.Is(err, tokencache.ErrNoTokens) {
 		t.Errorf("the account's partition: got %v, want ErrNoTokens", err)

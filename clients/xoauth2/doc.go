@@ -33,7 +33,8 @@
 // session a new ID afterwards.
 //
 // On a device without a browser, [Client.BeginDevice] returns a code that the user
-// enters elsewhere, and [Client.CompleteDevice] waits for that (RFC 8628).
+// enters elsewhere, and [Client.CompleteDevice] waits for that (RFC 8628). Where there
+// is no user at all, as in tests, [Client.SignInWithPassword] may do.
 //
 // # Who the client is
 //
@@ -68,9 +69,9 @@
 // # Errors
 //
 // Beside the errors of [tokencache.Partition.Token] there are a few: [ErrCallback],
-// [ErrDeviceCode], [ErrDenied] and [ErrOtherUser] end a sign-in, [ErrIDToken] distrusts an answer,
-// and *[ProtocolError] says that the configuration is wrong. No error and no log
-// of this package holds a token, a code, a secret or an account.
+// [ErrDeviceCode], [ErrPassword], [ErrDenied] and [ErrOtherUser] end a sign-in, [ErrIDToken]
+// distrusts an answer, and *[ProtocolError] says that the configuration is wrong. No error
+// and no log of this package holds a token, a code, a secret, a password or an account.
 //
 // An ID token that comes with a refresh is verified like the first one and must
 // be about the same user. Its nonce is not compared: it should have none (OpenID

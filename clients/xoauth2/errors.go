@@ -31,6 +31,12 @@ var (
 	// too. Begin again, when the user wants to.
 	ErrDeviceCode = errors.New("xoauth2: the device code has ended")
 
+	// ErrPassword means that the server has refused the user name or the password, and
+	// does not say which, or that they are such that no server could accept them. The
+	// account may also be locked. Every attempt counts at the server: do not repeat it
+	// unasked.
+	ErrPassword = errors.New("xoauth2: the user name or the password was refused")
+
 	// ErrIDToken means that an ID token, or the client_info beside it, failed
 	// verification (OpenID Connect Core §3.1.3.7): the text names the check.
 	// Nothing of the answer is used. In the answer to a refresh it is wrapped in

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"sync"
 	"testing"
@@ -104,4 +105,26 @@ func deviceCode(t *testing.T, w *world) {
 	w.served(t, two.of(t, ticket.Key()), two, secondScope, first)
 	two.expire(t, ticket.Key())
 	w.refreshed(t, two.of(t, ticket.Key()), two, secondScope, first)
+}
+
+// password is for a client with a secret and for a public one.
+func password(t *testing.T, w *world) {
+	public := func() *machine { return w.machine(t, "device", &xoauth2.Options{Scopes: []string{mineScope}}) }
+	for name, start := range map[string]func() *machine{"public": public, "secret": func() *machine { return w.app(t) }} {
+		one, two, three := start(), start(), start()
+		if _, err := one.SignInWithPassword(t.Context(), "anna", "marker-wrong", nil); !errors.Is(err, xoauth2.ErrPassword) {
+			t.Errorf("%s, the wrong password: %v", name, err)
+		}
+		ticket, err := one.SignInWithPassword(t.Context(), "anna", "marker-password", nil)
+		check(t, err)
+		first := one.token(t, one.of(t, ticket.Key()), mineScope)
+		w.served(t, two.of(t, ticket.Key()), two, mineScope, first)
+		two.expire(t, ticket.Key())
+		after := w.refreshed(t, two.of(t, ticket.Key()), two, mineScope, first)
+		w.served(t, three.of(t, ticket.Key()), three, mineScope, after)
+		check(t, two.SignOut(two.of(t, ticket.Key())))
+		if _, err := two.Token(two.of(t, ticket.Key()), mineScope); !errors.Is(err, tokencache.ErrRemoved) {
+			t.Errorf("%s, after signing out: %v", name, err)
+		}
+	}
 }

@@ -25,6 +25,7 @@ var flows = []flow{
 	{"client assertion", clientAssertion},
 	{"certificate", certificate},
 	{"device code", deviceCode},
+	{"user name and password", password},
 	{"on behalf of", onBehalfOf},
 	{"long-running on behalf of", longRunning},
 	{"client credentials", clientCredentials},
@@ -40,7 +41,9 @@ func TestFlows(t *testing.T) {
 			for _, f := range flows {
 				t.Run(f.name, func(t *testing.T) {
 					t.Parallel()
-					f.run(t, newWorld(t, b, idp.Options{Clients: signing(t), DeviceInterval: time.Second}))
+					f.run(t, newWorld(t, b, idp.Options{
+						Clients: signing(t), DeviceInterval: time.Second, Passwords: map[string]string{"anna": "marker-password"},
+					}))
 				})
 			}
 		})

@@ -35,6 +35,11 @@ type Client struct {
 	// device codes, refresh and revoke, but not act for itself or as an API.
 	Public bool
 
+	// PublicPassword lets a client that is not Public use the password grant without
+	// a proof of who it is, as Entra ID does where the registration allows public
+	// client flows. Without it the client has to authenticate for this grant too.
+	PublicPassword bool
+
 	// RedirectURIs are where the authorization endpoint may send its answer. At
 	// least one is required, unless the client is Public or has Audiences.
 	RedirectURIs []string

@@ -19,7 +19,7 @@ func TestControlStats(t *testing.T) {
 	callAPI(t, s, tok.AccessToken)
 	want := map[string]any{
 		"token_requests": map[string]any{
-			"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0, "on_behalf_of": 0.0, "token_exchange": 0.0,
+			"authorization_code": 1.0, "refresh_token": 2.0, "client_credentials": 1.0, "password": 0.0, "on_behalf_of": 0.0, "token_exchange": 0.0,
 			"device_code": 0.0,
 		},
 		"on_behalf_of_distinct": 0.0, "on_behalf_of_most": 0.0, "token_exchange_distinct": 0.0, "token_exchange_most": 0.0,

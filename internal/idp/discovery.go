@@ -97,7 +97,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		Userinfo: rm.url("userinfo"), Revocation: rm.url("revoke"), EndSession: rm.url("logout"), Device: rm.url(rm.device),
 		ResponseTypes:     []string{"code"},
 		ResponseModes:     []string{"query"},
-		GrantTypes:        []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange, grantDeviceCode},
+		GrantTypes:        s.grantTypes(),
 		Scopes:            []string{"openid", "profile", "offline_access"},
 		SubjectTypes:      []string{"pairwise"},
 		IDTokenAlgorithms: []string{string(jose.RS256)},
@@ -112,6 +112,14 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, rm *realm) {
 		IssParameter:    true,
 		BackChannel:     true, BackChannelSession: true,
 	})
+}
+
+func (s *Server) grantTypes() []string {
+	types := []string{"authorization_code", "refresh_token", "client_credentials", grantOnBehalfOf, grantTokenExchange, grantDeviceCode}
+	if len(s.opts.Passwords) > 0 {
+		types = append(types, grantPassword)
+	}
+	return types
 }
 
 // tenantKey is a key that says whose it is, as Entra ID's do.

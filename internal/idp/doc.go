@@ -46,6 +46,14 @@
 // refusal is authorization_declined instead of access_denied, and an unknown code
 // bad_verification_code instead of invalid_grant.
 //
+// With the password grant (RFC 6749 §4.3) a client sends the name and the password of
+// a user who has one ([Options.Passwords]). A wrong one is invalid_grant, with
+// Entra ID's number 50126. As nobody can be asked, a demand of
+// [Server.RequireInteraction] and a missing consent refuse it: in the words of the
+// other grants, and on the tenant's issuer with invalid_grant and a suberror. MSAL,
+// which has even a client with a secret send none ([Client.PublicPassword]), first asks
+// /common/UserRealm/{user} where the password is to be checked.
+//
 // # Users and scopes
 //
 // A user is a name of 1 to 64 printable characters. Case does not matter, and

@@ -33,7 +33,8 @@ const (
 type Fault struct {
 	// Endpoint is one of token, authorize, api, revoke, userinfo, discovery, keys
 	// and device (the device authorization endpoint), at both issuers; discovery is
-	// instance discovery too. Each has at most one fault; a new one replaces it.
+	// instance discovery and user realms too. Each has at most one fault; a new one
+	// replaces it.
 	Endpoint string
 
 	// Status, from 400 to 599, answers instead of the endpoint, with

@@ -77,6 +77,11 @@ type Options struct {
 	// login_hint gets the login form all the same. Off by default.
 	AutoLogin bool
 
+	// Passwords are what users sign in with by the password grant (RFC 6749 §4.3), by
+	// user name; in the browser nobody is asked for them. None by default: the grant
+	// is then unsupported_grant_type.
+	Passwords map[string]string
+
 	// BackChannelRootCAs are the authorities that are trusted when logout tokens
 	// are sent to clients on https. Defaults to those of the machine.
 	BackChannelRootCAs *x509.CertPool
@@ -110,6 +115,10 @@ func (o *Options) withDefaults() (Options, error) {
 	c.Consented = append([]string(nil), c.Consented...)
 	if slices.ContainsFunc(c.Consented, func(scope string) bool { return scope == "" || !isScopeToken(scope) }) {
 		return Options{}, errors.New("idp: Consented has a scope that is not well-formed")
+	}
+	var err error
+	if c.Passwords, err = passwordsByUser(c.Passwords); err != nil {
+		return Options{}, err
 	}
 	if len(c.Clients) == 0 {
 		c.Clients = []Client{defaultClient()}

@@ -47,6 +47,7 @@ func (s *Server) routes() http.Handler {
 		handle("POST "+rm.path("logout"), endpointNone, s.logout)
 	}
 	mux.Handle("GET /common/discovery/instance", s.inRealm(s.plain, endpointDiscovery, s.instanceDiscovery))
+	mux.Handle("GET /common/UserRealm/{user}", s.inRealm(s.plain, endpointDiscovery, s.userRealm))
 	mux.Handle("GET /device", s.inRealm(s.plain, endpointNone, s.deviceForm))
 	mux.Handle("POST /device", s.inRealm(s.plain, endpointNone, s.deviceSubmit))
 	s.apiRoutes(mux)

@@ -163,9 +163,10 @@ func (s *Server) RevokeUser(name string) (int, error) {
 	return n, nil
 }
 
-// RequireInteraction makes refreshes of a user fail with interaction_required
-// and the given claims, a JSON object, until the user signs in again through an
-// authorization request with a claims parameter (OpenID Connect Core §5.5).
+// RequireInteraction makes refreshes and password grants of a user fail with
+// interaction_required and the given claims, a JSON object, until the user signs in
+// again through an authorization request with a claims parameter (OpenID Connect
+// Core §5.5).
 // Tokens already issued stay good, and the refresh token is not spent.
 func (s *Server) RequireInteraction(name, claims string) error {
 	u, err := parseUser(name)

@@ -55,8 +55,8 @@ type Stats struct {
 	BackChannelLogouts       int64 `json:"back_channel_logouts"`
 	BackChannelLogoutsFailed int64 `json:"back_channel_logouts_failed"`
 
-	// SignIns counts codes issued by the authorization endpoint, and devices that
-	// users signed in on.
+	// SignIns counts codes issued by the authorization endpoint, devices that users
+	// signed in on, and passwords that were accepted.
 	SignIns int64 `json:"sign_ins"`
 
 	// APIRequests counts requests to the protected API, whatever the answer.
@@ -71,6 +71,7 @@ type TokenRequests struct {
 	OnBehalfOf        int64 `json:"on_behalf_of"`
 	TokenExchange     int64 `json:"token_exchange"`
 	DeviceCode        int64 `json:"device_code"` // every time that a device asks
+	Password          int64 `json:"password"`
 }
 
 // store is everything a server remembers. Each method is one atomic step: that

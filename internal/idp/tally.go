@@ -23,6 +23,8 @@ func (st *store) countRequest(form url.Values) {
 		n.ClientCredentials++
 	case grantDeviceCode, grantDeviceCodeEntra:
 		n.DeviceCode++
+	case grantPassword:
+		n.Password++
 	case grantOnBehalfOf:
 		n.OnBehalfOf++
 		st.askLocked(form, "assertion", &st.stats.OnBehalfOfDistinct, &st.stats.OnBehalfOfMost)

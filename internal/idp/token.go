@@ -7,7 +7,11 @@ import (
 
 // token is the token endpoint (RFC 6749 §3.2). counted has parsed the form.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
-	client, e := s.authenticate(r, rm)
+	who := s.authenticate
+	if r.PostForm.Get("grant_type") == grantPassword {
+		who = s.passwordClient
+	}
+	client, e := who(r, rm)
 	if e != nil {
 		writeError(w, r, e)
 		return
@@ -26,6 +30,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, rm *realm) {
 		e = s.tokenExchange(g)
 	case grantDeviceCode:
 		e = s.deviceCode(g)
+	case grantPassword:
+		e = s.password(g)
 	case "":
 		e = badRequest("invalid_request", "grant_type is missing")
 	default:

@@ -24,8 +24,9 @@ import (
 
 // backend is a kind of store.
 type backend struct {
-	name  string
-	start func(*testing.T) *store
+	name   string
+	start  func(*testing.T) *store
+	server bool // worth to be shared, each world has names of its own
 }
 
 // store is one that runs. connect returns a provider for one more machine, which ends
@@ -35,7 +36,8 @@ type store struct {
 }
 
 var backends = []backend{
-	{"memory", startMemory}, {"session", startSession}, {"redis", startRedis}, {"postgres", startPostgres}, {"sqlite", startSQLite},
+	{"memory", startMemory, false}, {"session", startSession, false},
+	{"redis", startRedis, true}, {"postgres", startPostgres, true}, {"sqlite", startSQLite, false},
 }
 
 // shared are those that several processes can share.

@@ -31,20 +31,27 @@ var flows = []flow{
 	{"client credentials", clientCredentials},
 }
 
-// Every flow on every provider: a token is obtained once, and served from there to
-// another machine.
+// Every flow of every client on every provider: a token is obtained once, and served
+// from there to another machine.
 func TestFlows(t *testing.T) {
 	t.Parallel()
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			for _, f := range flows {
-				t.Run(f.name, func(t *testing.T) {
-					t.Parallel()
-					f.run(t, newWorld(t, b, idp.Options{
-						Clients: signing(t), DeviceInterval: time.Second, Passwords: map[string]string{"anna": "marker-password"},
-					}))
-				})
+			start := b.start
+			if b.server {
+				one := b.start(t)
+				start = func(*testing.T) *store { return one }
+			}
+			for client := range newClients {
+				for _, f := range flows {
+					t.Run(client+"/"+f.name, func(t *testing.T) {
+						t.Parallel()
+						f.run(t, newWorldOf(t, client, start(t), idp.Options{
+							Clients: signing(t), DeviceInterval: time.Second, Passwords: map[string]string{"anna": "marker-password"},
+						}))
+					})
+				}
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package flows_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/coatcheck-go/coatcheck/clients/msal"
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -30,27 +32,54 @@ const (
 
 // world is an authorization server, and a store that machines share.
 type world struct {
-	idp   *idp.Server
-	store *store
-	keys  *tokencache.Keys
+	idp    *idp.Server
+	store  *store
+	keys   *tokencache.Keys
+	issuer string
+	client newClient
+}
+
+// newClient is [xoauth2.New], or that of MSAL with the same options.
+type newClient func(context.Context, *tokencache.Cache, *xoauth2.Options) (*xoauth2.Client, error)
+
+var newClients = map[string]newClient{
+	"xoauth2": xoauth2.New,
+	"msal": func(ctx context.Context, cache *tokencache.Cache, o *xoauth2.Options) (*xoauth2.Client, error) {
+		return msal.New(ctx, cache, &msal.Options{
+			ClientSecret: o.ClientSecret, ClientAssertion: o.ClientAssertion, RedirectURL: o.RedirectURL, Scopes: o.Scopes,
+			HTTPClient: o.HTTPClient, DisableInstanceDiscovery: true,
+		})
+	},
 }
 
 // newWorld has a web app that is an API too (app), and an API (first).
 func newWorld(t *testing.T, b backend, o idp.Options) *world {
 	t.Helper()
+	return newWorldOf(t, "xoauth2", b.start(t), o)
+}
+
+// newWorldOf is newWorld for machines with the client of that name. MSAL needs an
+// authority that looks like Microsoft Entra ID, on https.
+func newWorldOf(t *testing.T, client string, s *store, o idp.Options) *world {
+	t.Helper()
+	o.TLS = client == "msal"
 	o.Clients = append(o.Clients,
 		idp.Client{
 			ID: "app", Secret: "marker-app-secret", RedirectURIs: []string{"http://127.0.0.1/callback"},
-			Audiences: []string{"api://mine"},
+			Audiences: []string{"api://mine"}, PublicPassword: o.TLS, // MSAL has no secret in that request
 		},
 		idp.Client{ID: "first", Secret: "marker-first-secret", Audiences: []string{"api://first"}},
 	)
-	s, err := idp.Listen("127.0.0.1:0", &o)
+	server, err := idp.Listen("127.0.0.1:0", &o)
 	check(t, err)
-	t.Cleanup(func() { check(t, s.Close(context.Background())) })
+	t.Cleanup(func() { check(t, server.Close(context.Background())) })
 	ring, err := tokencache.NewKeyRing(random())
 	check(t, err)
-	return &world{idp: s, store: b.start(t), keys: &tokencache.Keys{Names: random(), Seal: ring}}
+	w := &world{idp: server, store: s, keys: &tokencache.Keys{Names: random(), Seal: ring}, issuer: server.URL(), client: newClients[client]}
+	if o.TLS {
+		w.issuer = server.TenantURL()
+	}
+	return w
 }
 
 // machine is a client on a machine of its own.
@@ -58,12 +87,13 @@ type machine struct {
 	*xoauth2.Client
 	cache *tokencache.Cache
 	seen  *names
+	world *world
 }
 
 func (w *world) machine(t *testing.T, clientID string, o *xoauth2.Options) *machine {
 	t.Helper()
 	seen := &names{Provider: w.store.connect(t)}
-	cache, err := tokencache.New(seen, tokencache.Namespace{Issuer: w.idp.URL(), ClientID: clientID},
+	cache, err := tokencache.New(seen, tokencache.Namespace{Issuer: w.issuer, ClientID: clientID},
 		&tokencache.Options{Keys: w.keys, ProviderTimeout: 10 * time.Second})
 	check(t, err)
 	t.Cleanup(func() {
@@ -71,12 +101,17 @@ func (w *world) machine(t *testing.T, clientID string, o *xoauth2.Options) *mach
 		defer cancel()
 		check(t, cache.Close(ctx))
 	})
-	transport := &http.Transport{}
+	transport := w.transport()
 	t.Cleanup(transport.CloseIdleConnections)
 	o.HTTPClient = &http.Client{Transport: transport}
-	c, err := xoauth2.New(t.Context(), cache, o)
+	c, err := w.client(t.Context(), cache, o)
 	check(t, err)
-	return &machine{c, cache, seen}
+	return &machine{c, cache, seen, w}
+}
+
+// transport trusts the server.
+func (w *world) transport() *http.Transport {
+	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.idp.CertPool()}}
 }
 
 // app is the web app on one more machine.
@@ -98,16 +133,18 @@ func (m *machine) signIn(t *testing.T, user string, o *xoauth2.SignInOptions) to
 	t.Helper()
 	authURL, s, err := m.BeginSignIn(o)
 	check(t, err)
-	ticket, err := m.CompleteSignIn(t.Context(), s, browse(t, authURL, user))
+	ticket, err := m.CompleteSignIn(t.Context(), s, m.world.browse(t, authURL, user))
 	check(t, err)
 	return ticket
 }
 
 // browse submits the login form, and returns what comes to the redirect URL.
-func browse(t *testing.T, authURL, user string) url.Values {
+func (w *world) browse(t *testing.T, authURL, user string) url.Values {
 	t.Helper()
+	transport := w.transport()
+	defer transport.CloseIdleConnections()
 	hc := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := hc.PostForm(authURL, url.Values{"username": {user}})

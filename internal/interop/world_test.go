@@ -31,7 +31,7 @@ const (
 )
 
 // world is an authorization server that looks like Microsoft Entra ID, whose refresh
-// tokens are good for one use, and a web app on MSAL Node.
+// tokens are good for one use, and MSAL Node for those who work with it.
 type world struct {
 	idp         *idp.Server
 	node        *node
@@ -51,10 +51,13 @@ func newWorld(t *testing.T, n *node) *world {
 	return w
 }
 
+// authority is what Microsoft's libraries call the server.
+func (w *world) authority() string { return strings.TrimSuffix(w.idp.TenantURL(), "/v2.0") }
+
 // try has MSAL Node do a step.
 func (w *world) try(t *testing.T, s *step) *outcome {
 	t.Helper()
-	s.Authority = strings.TrimSuffix(w.idp.TenantURL(), "/v2.0")
+	s.Authority = w.authority()
 	s.ClientID, s.ClientSecret, s.RedirectURI = clientID, clientSecret, callbackURL
 	return w.node.run(t, w.certificate, s)
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // The caches of testdata have the form of MSAL for .NET, Java, Python and Go, and of what
-// is left where several of them have worked with one. They hold more than is taken over:
+// is left where several libraries have worked with one. They hold more than is taken over:
 // what golden is, which is what is exported then.
 func TestWrittenCaches(t *testing.T) {
 	t.Parallel()

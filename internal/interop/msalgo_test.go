@@ -19,6 +19,8 @@ func TestMSALGo(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *world){
 		"from": fromGo,
 		"to":   toGo,
+
+		"in turns": inTurnsWithGo,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,6 +101,31 @@ func fromGo(t *testing.T, w *world) {
 	for range 2 {
 		check(t, a.cache.Partition(ticket.Key()).Expire(t.Context()))
 		w.refreshes(t, 1, func() { a.token(t, ticket, mailScope) })
+	}
+}
+
+// inTurnsWithGo has both work with a user's tokens, one after the other. MSAL Go leaves
+// the refresh token that it was given under another key beside its own.
+func inTurnsWithGo(t *testing.T, w *world) {
+	a := w.app(t)
+	ticket := w.signIn(t, a, "anna")
+	p := a.cache.Partition(ticket.Key())
+	for _, scope := range []string{mailScope, "api://third/Read"} {
+		before, text := a.export(t, ticket)
+		b := &blob{text}
+		var got tokencache.Secret
+		w.refreshes(t, 1, func() { got = w.silentGo(t, b, ticket.Account(), scope) })
+		if n := len(names(t, b.text)); n != 2 {
+			t.Errorf("MSAL Go has %d refresh tokens", n)
+		}
+		check(t, p.Merge(t.Context(), before, tokens(t, b.text)))
+		w.refreshes(t, 0, func() {
+			if a.token(t, ticket, scope).AccessToken != got {
+				t.Error("it is not the token that MSAL Go has obtained")
+			}
+		})
+		check(t, p.Expire(t.Context()))
+		w.refreshes(t, 1, func() { a.token(t, ticket, readScope) })
 	}
 }
 

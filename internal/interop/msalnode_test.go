@@ -106,15 +106,21 @@ func notAdopted(t *testing.T, w *world) {
 	}
 }
 
-// inTurns has both work with a user's tokens, one after the other.
+// inTurns has both work with a user's tokens, one after the other. MSAL Node leaves the
+// refresh token that it was given under another key beside its own.
 func inTurns(t *testing.T, w *world) {
 	a := w.app(t)
 	ticket := w.signIn(t, a, "anna")
 	p := a.cache.Partition(ticket.Key())
-	for range 2 {
+	for _, adopt := range []bool{true, false, false, true} {
 		before, blob := a.export(t, ticket)
 		var got *outcome
-		w.refreshes(t, 1, func() { got = w.adopted(t, blob, true, mailScope) })
+		w.refreshes(t, 1, func() {
+			got = w.step(t, &step{Name: "silent", Scopes: []string{mailScope}, Force: true, Cache: blob, Adopt: adopt})
+		})
+		if n := len(names(t, got.Cache)); n == 1 != adopt {
+			t.Errorf("adopted: %v, and MSAL Node has %d refresh tokens", adopt, n)
+		}
 		check(t, p.Merge(t.Context(), before, tokens(t, got.Cache)))
 		w.refreshes(t, 0, func() {
 			if tok := a.token(t, ticket, mailScope); digest(tok.AccessToken) != got.Token {

@@ -5,9 +5,10 @@
 .NOTPARALLEL:
 .PHONY: help deps lint test bench bench-check stress example
 
-# Tests skip where the browser or the server that they need is not installed, except here.
+# Tests skip where the browser, the server or the Node.js that they need is not installed, except here.
 test stress: export COATCHECK_REQUIRE_BROWSER = 1
 test stress: export COATCHECK_REQUIRE_SERVERS = 1
+test stress: export COATCHECK_REQUIRE_NODE = 1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

@@ -23,6 +23,8 @@ programs() {
 	need 'gcc libc6-dev' 'the race detector' "${CC:-gcc}" cc clang
 	need 'chromium' 'the browser tests' chromium chromium-browser google-chrome google-chrome-stable
 	need 'redis-server' 'the Redis tests' redis-server
+	need 'nodejs' 'the tests with MSAL Node' node
+	need 'npm' 'the tests with MSAL Node' npm
 	need 'postgresql' 'the PostgreSQL tests' /usr/lib/postgresql/*/bin/postgres postgres
 }
 

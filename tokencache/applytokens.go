@@ -62,9 +62,12 @@ func (d *difference) changes(w *writer) bool {
 
 // newest returns the refresh token that the library has obtained, nil if it has none.
 // At a sign-in the client's own is wanted; those of its family are kept beside it.
+//
+// A library that has a key of its own for it leaves the one that it was given beside
+// it, which may have a date where the new one has none.
 func (a *applier) newest(d *difference) *item {
 	var newest *item
-	for _, it := range d.after.sections[refreshTokens] {
+	for _, it := range slices.Concat(d.after.sections[refreshTokens], d.after.doubles) {
 		if !a.spendable(it) || d.hadSecret(it) || a.signIn && it.text(fieldFamily) != "" {
 			continue
 		}

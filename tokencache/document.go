@@ -25,6 +25,7 @@ import (
 type document struct {
 	sections [sectionCount][]*item // no two items of a section have one identity
 	unknown  []field               // members of the top level, sorted by name
+	doubles  []*item               // refresh tokens that join has left out; see difference.newest
 }
 
 type section int
@@ -79,7 +80,11 @@ func parseDocument(b []byte) (*document, error) {
 		return nil, err
 	}
 	for s := range sectionCount {
-		d.sections[s] = join(s, d.sections[s])
+		var doubles []*item
+		d.sections[s], doubles = join(s, d.sections[s])
+		if s == refreshTokens {
+			d.doubles = doubles
+		}
 	}
 	return d, nil
 }
@@ -137,10 +142,9 @@ func readSection(value []byte) ([]*item, error) {
 
 // join keeps one item of each identity. Two libraries that share a cache may
 // each keep a refresh token of the same user under their own key, and whoever
-// spends the older one signs the user out.
-func join(s section, items []*item) []*item {
+// spends the older one signs the user out. The others are returned too.
+func join(s section, items []*item) (kept, doubles []*item) {
 	at := make(map[string]int, len(items))
-	var kept []*item
 	for _, it := range items {
 		id := identity(s, it)
 		i, twice := at[id]
@@ -149,8 +153,11 @@ func join(s section, items []*item) []*item {
 			at[id] = len(kept)
 			kept = append(kept, it)
 		case supersedes(s, it, kept[i]):
+			doubles = append(doubles, kept[i])
 			kept[i] = it
+		default:
+			doubles = append(doubles, it)
 		}
 	}
-	return kept
+	return kept, doubles
 }

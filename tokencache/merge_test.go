@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,26 @@ func TestMerge(t *testing.T) {
 			mustToken(t, other, a, "write")
 			a.wantRefreshes(t, 2)
 		})
+	}
+}
+
+// A library that has a key of its own for a refresh token leaves the one that it has
+// used beside the new one, and dates neither. What was given to it is not new.
+func TestMergeBesideOld(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+	for i := range 2 {
+		before, err := p.Tokens(t.Context())
+		must(t, err)
+		d, used := itemsOf(t, before), itemsOf(t, before)["RefreshToken"]
+		(&library{a, "login.example"}).refresh(t, d, "write")
+		maps.Copy(d["RefreshToken"], used)
+		must(t, p.Merge(t.Context(), before, d.tokens(t)))
+		mustExpire(t, p)
+		mustToken(t, p, a, "read")
+		a.wantRefreshes(t, int64(2*i+2))
 	}
 }
 

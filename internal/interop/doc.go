@@ -1,0 +1,5 @@
+// Package interop has tests only: that what Microsoft's authentication libraries have
+// cached can be taken over, and what is cached here by them. MSAL Node and MSAL Go run
+// in them, against a real authorization server; of MSAL for .NET, Python and Java they
+// read caches that were written down.
+package interop

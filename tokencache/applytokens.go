@@ -57,7 +57,7 @@ func (d *difference) changes(w *writer) bool {
 			}
 		}
 	}
-	return false
+	return slices.ContainsFunc(d.after.doubles, func(it *item) bool { return w.concerns(refreshTokens, it) && !d.hadSecret(it) })
 }
 
 // newest returns the refresh token that the library has obtained, nil if it has none.

@@ -240,9 +240,10 @@ func mustSignIn(t testing.TB, c *tokencache.Cache, a *authority) *tokencache.Par
 	return c.Partition(ticket.Key())
 }
 
-func read(t testing.TB, p *tokencache.Partition, a *authority) (string, error) {
+// read returns what is cached.
+func read(t testing.TB, p *tokencache.Partition) (string, error) {
 	t.Helper()
-	tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, a)
+	tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}}, nil)
 	return string(tok.AccessToken), err
 }
 
@@ -250,7 +251,8 @@ func read(t testing.TB, p *tokencache.Partition, a *authority) (string, error) {
 func mustRefresh(t testing.TB, p *tokencache.Partition, a *authority) {
 	t.Helper()
 	before := a.spent
-	tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{fmt.Sprintf("scope-%d", before)}}, a)
+	refused, _ := read(t, p)
+	tok, err := p.Token(t.Context(), tokencache.Request{Scopes: []string{"read"}, Refused: tokencache.Secret(refused)}, a)
 	if err != nil || tok.AccessToken == "" || a.spent != before+1 {
 		t.Fatalf("refresh: %v, with %d refreshes", err, a.spent-before)
 	}

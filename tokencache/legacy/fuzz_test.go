@@ -56,10 +56,11 @@ func blank(t *tokencache.Tokens) bool {
 }
 
 func FuzzRead(f *testing.F) {
+	// Short ones, or minimizing takes all of the time.
 	f.Add([]byte("\xEF\xBB\xBF \n"))
-	f.Add(readFile(f, "msal-v2.json"))
-	f.Add(readFile(f, "adal-v3.unified.json"))
-	f.Add(readLayout(f, "adal-v3.txt"))
+	f.Add([]byte(`[{"Key":"refresh_tokens","Value":["{\"home_account_id\":\"u.t\",\"secret\":\"s\"}"]}]`))
+	f.Add([]byte(`{"RefreshToken":{"a":{"home_account_id":"u.t","environment":"e","secret":"s"}}}`))
+	f.Add(adalFile("https://e/t/:::r:::c:::2", `{"RefreshToken":"r","Result":{"UserInfo":{"UniqueId":"u"}}}`))
 	f.Fuzz(readAny)
 }
 

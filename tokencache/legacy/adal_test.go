@@ -280,7 +280,8 @@ func TestADALWritesOneOfAUser(t *testing.T) {
 		"a":{"home_account_id":"u.t","environment":"login.windows.net","client_id":"c","secret":"marker-1"},
 		"b":{"home_account_id":"U.t","environment":"login.microsoftonline.com","client_id":"c","secret":"marker-2","last_modification_time":"1"},
 		"z":{"home_account_id":"u.t","environment":"login.z","client_id":"c","secret":"marker-4","last_modification_time":"2"},
-		"c":{"home_account_id":"u.t","environment":"login.windows.net","client_id":"d","secret":"marker-3"}}}`), legacy.Unified)
+		"c":{"home_account_id":"u.t","environment":"login.windows.net","client_id":"d","secret":"marker-3"},
+		"d":{"home_account_id":"u.t","environment":"login.windows.net","client_id":"D","secret":"marker-5"}}}`), legacy.Unified)
 	list := look(t, mustRead(t, mustWrite(t, tokens, legacy.ADALv3), legacy.ADALv3))
 	if len(list) != 2 {
 		t.Errorf("%d refresh tokens of two clients", len(list))

@@ -2,12 +2,15 @@ package legacy
 
 import (
 	"cmp"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// What is written of an entry: MSAL.NET leaves out the rest.
+// What is written of an entry: MSAL.NET leaves out the rest. (Its builds without
+// Newtonsoft.Json leave out ResourceInResponse too. With it ADAL knows that the refresh
+// token is good for all resources, and replaces it wherever it is.)
 type adalWrapper struct {
 	Result             adalResult
 	RawClientInfo      string `json:",omitempty"`
@@ -22,8 +25,8 @@ type adalUser struct {
 	DisplayableID string `json:"DisplayableId,omitempty"`
 }
 
-// writeADAL returns the document in the ADAL v3 format. ADAL refuses two entries of
-// one key: of a user and a client there is one, the newest.
+// writeADAL returns the document in the ADAL v3 format. Of a user and a client there is
+// one entry, the newest.
 func (d *document) writeADAL() []byte {
 	var pairs []pair
 	has := map[string]bool{}
@@ -31,7 +34,7 @@ func (d *document) writeADAL() []byte {
 	slices.SortStableFunc(tokens, func(a, b item) int { return cmp.Compare(b.modified(), a.modified()) })
 	for _, it := range tokens {
 		if it.text(fieldSecret) == "" || it.text(fieldHome) == "" || it.text(fieldFamily) != "" ||
-			it.assertion() != "" || it.qualified() || has[it.user()] {
+			it.assertion() != "" || it.qualified() {
 			continue
 		}
 		account, resource := d.accountOf(it), d.scopesOf(it)
@@ -39,8 +42,15 @@ func (d *document) writeADAL() []byte {
 		if !ok {
 			continue
 		}
-		has[it.user()] = true
+		who := adalUser{UniqueID: account.text(fieldLocal), DisplayableID: account.text(fieldUsername)}
+		// ADAL, to which these are one, would refuse the whole file.
+		same := fmt.Sprintf("%q %q", key[:strings.Index(key, delimiter)], strings.ToLower(fmt.Sprintf("%q %q", who, it.text(fieldClient))))
+		if has[it.user()] || has[same] {
+			continue
+		}
+		has[it.user()], has[same] = true, true
 		value := adalWrapper{
+			Result:             adalResult{UserInfo: who},
 			RefreshToken:       it.text(fieldSecret),
 			RawClientInfo:      it.text(fieldClientInfo),
 			ResourceInResponse: resource,
@@ -48,7 +58,6 @@ func (d *document) writeADAL() []byte {
 		if !strings.EqualFold(homeOf(value.RawClientInfo), it.text(fieldHome)) {
 			value.RawClientInfo = infoOf(it.text(fieldHome))
 		}
-		value.Result.UserInfo = adalUser{UniqueID: account.text(fieldLocal), DisplayableID: account.text(fieldUsername)}
 		pairs = append(pairs, pair{key: key, value: string(encode(value))})
 	}
 	return appendPairs(nil, pairs)

@@ -58,10 +58,10 @@
 // token ends last is taken; those without a date come after it, the last one first.
 //
 // Written is what MSAL.NET writes: for each refresh token its user's UniqueId and
-// DisplayableId, RawClientInfo and ResourceInResponse. The resource is the scopes
-// of the newest access token, and the subject type is the one that the client had
-// when it was read, which is kept as the field adal_subject_type of its AppMetadata
-// item; else 0. Refresh tokens of a family, of an incoming assertion or with further
+// DisplayableId, RawClientInfo and ResourceInResponse. The resource is the scopes of
+// the newest access token. The subject type, by which ADAL looks, is the one that the
+// client had when it was read, kept as the field adal_subject_type of its AppMetadata
+// item; else 0, as MSAL.NET has it. Refresh tokens of a family, of an incoming assertion or with further
 // parameters are not written, nor those of Azure AD B2C. The format is for users of
 // Microsoft Entra ID and AD FS: elsewhere account IDs may not survive it.
 package legacy

@@ -61,15 +61,14 @@ type Dual struct {
 	// Format is the older one: [MSALv2] or [ADALv3].
 	Format Format
 	// Load returns what is stored in the format, nothing if nothing is. The access
-	// tells whose it is; the two are to be under names of their own. Required.
+	// tells whose it is; each format is to have names of its own. Load and Save are
+	// called by several goroutines at once, and the two formats together have the time
+	// of one hook. Required.
 	Load func(ctx context.Context, a *tokencache.Access, f Format) ([]byte, error)
 	// Save stores b in the format, until a.SuggestedExpiry, or, if b is empty,
 	// deletes what is stored. What b holds is not encrypted. An error that is
 	// [tokencache.ErrConflict] says that somebody else has written since Load; both
-	// are then read again. Required.
-	//
-	// Both are called by several goroutines at once, with [tokencache.Options].ProviderTimeout
-	// for the two formats together.
+	// formats are then read again. Required.
 	Save func(ctx context.Context, a *tokencache.Access, f Format, b []byte) error
 }
 
@@ -79,8 +78,10 @@ var ofUsers = tokencache.AccountKey("user").String()
 func (d *Dual) both(a *tokencache.Access) bool { return a.Key.String() == ofUsers }
 
 // check finds mistakes of the program.
-func (d *Dual) check() error {
+func (d *Dual) check(a *tokencache.Access) error {
 	switch {
+	case a.Tokens == nil:
+		return errors.New("legacy: a Dual is for a cache without a provider")
 	case d.Format != MSALv2 && d.Format != ADALv3:
 		return fmt.Errorf("legacy: a Dual for %v", d.Format)
 	case d.Load == nil || d.Save == nil:
@@ -91,7 +92,7 @@ func (d *Dual) check() error {
 
 // BeforeAccess reads both formats. It is a [tokencache.Hook].
 func (d *Dual) BeforeAccess(ctx context.Context, a *tokencache.Access) error {
-	if err := d.check(); err != nil {
+	if err := d.check(a); err != nil {
 		return err
 	}
 	main, _, err := d.load(ctx, a, Unified)
@@ -153,7 +154,7 @@ func (d *Dual) AfterAccess(ctx context.Context, a *tokencache.Access) error {
 	if !a.HasStateChanged {
 		return nil
 	}
-	if err := d.check(); err != nil {
+	if err := d.check(a); err != nil {
 		return err
 	}
 	if !a.HasTokens {

@@ -404,6 +404,11 @@ func TestDualMistakes(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+	dual := &legacy.Dual{Format: legacy.MSALv2, Load: d.load, Save: d.save}
+	a := &tokencache.Access{Key: tokencache.AccountKey(home), HasStateChanged: true, HasTokens: true} // as with a provider
+	if dual.BeforeAccess(t.Context(), a) == nil || dual.AfterAccess(t.Context(), a) == nil {
+		t.Error("a provider: no error")
+	}
 	if len(d.seen) != 0 {
 		t.Error("the files were looked at")
 	}

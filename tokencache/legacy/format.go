@@ -63,6 +63,10 @@ func detect(b []byte) (Format, []byte, error) {
 // tells which it was. It is [Empty], and so is t, if b is blank. A byte order mark
 // before JSON is passed over. b is not kept.
 //
+// In the place of [tokencache.Tokens.Deserialize] in a hook that reads
+// ([tokencache.Hook]), it takes over what an older application has left; what is written
+// afterwards is the unified format.
+//
 // The error is [tokencache.ErrTooLarge] if b, or what it says in the unified schema,
 // has more than [tokencache.MaxTokensSize] bytes, or else wraps
 // [tokencache.ErrUnreadable] and says where the fault is, without a word of b. The

@@ -332,15 +332,19 @@ func TestDualConflict(t *testing.T) {
 		s.older.signIn(s)
 		for _, f := range []legacy.Format{legacy.Unified, s.format} {
 			other := s.disk.process()
-			dual := &legacy.Dual{Format: s.format, Load: other.load}
-			conflicts := 0
+			dual := &legacy.Dual{Format: s.format}
+			conflicts, stale := 0, false
+			dual.Load = func(ctx context.Context, a *tokencache.Access, format legacy.Format) ([]byte, error) {
+				stale = false
+				return other.load(ctx, a, format)
+			}
 			dual.Save = func(ctx context.Context, a *tokencache.Access, format legacy.Format, b []byte) error {
 				if format == f && conflicts == 0 {
-					conflicts++
+					conflicts, stale = conflicts+1, true
 					return fmt.Errorf("%w: somebody was faster", tokencache.ErrConflict)
 				}
-				if conflicts == 0 && f == legacy.Unified {
-					s.Error("the older format was written after a conflict")
+				if stale {
+					s.Error("what is there was not read again after a conflict")
 				}
 				return other.save(ctx, a, format, b)
 			}
@@ -414,26 +418,38 @@ func TestDualMistakes(t *testing.T) {
 	}
 }
 
-// Where both together are too much, access tokens give way, and nobody is signed out.
-func TestDualTooMuchTogether(t *testing.T) {
+// Where there is too much for both together, or for the older format alone, access
+// tokens give way, and nobody is signed out.
+func TestDualTooMuch(t *testing.T) {
 	t.Parallel()
-	d, a := newDisk(t), newAuthority()
-	c := startDual(t, d, legacy.MSALv2)
-	mustSignIn(t, c, a)
-	token := func(secret string) string {
-		return quoted(`{"home_account_id":"uid.utid","environment":"login.windows.net","client_id":"client","realm":"utid","target":"` + secret[:20] +
-			`","expires_on":"4070908800","secret":"` + secret + `"}`)
-	}
-	large := strings.Repeat("marker-a", tokencache.MaxTokensSize/8-200)
-	older := &olderApp{disk: d, format: legacy.MSALv2, server: a}
-	older.signIn(t)
-	text := d.content(t, "older")
-	d.write(t, "older", strings.Replace(text, `[{`, `[{"Key":"access_tokens","Value":[`+token(large)+`]},{`, 1))
-	mustRefresh(t, user(c), a)
-	older.refresh(t)
-	mustRefresh(t, user(c), a)
-	if a.reused != 0 {
-		t.Error("a refresh token was spent twice")
+	for name, tt := range map[string]struct{ here, there string }{
+		"together":                 {strings.Repeat("a", tokencache.MaxTokensSize*2/3), strings.Repeat("a", tokencache.MaxTokensSize*2/3)},
+		"texts in a text are more": {strings.Repeat(`"`, tokencache.MaxTokensSize/3), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, a := newDisk(t), newAuthority()
+			c := startDual(t, d, legacy.MSALv2)
+			_, err := c.SignIn(t.Context(), func(context.Context) (tokencache.Grant, error) {
+				g := grant(a.signIn(), "read")
+				g.AccessToken = tokencache.Secret("marker-" + tt.here)
+				g.Account = tokencache.Account{ID: home, Tenant: "utid"}
+				return g, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			older := &olderApp{disk: d, format: legacy.MSALv2, server: a}
+			older.refresh(t)
+			item := quoted(`{"home_account_id":"uid.utid","environment":"login.windows.net","client_id":"client","realm":"utid","target":"other",` +
+				`"expires_on":"4070908800","secret":"marker-` + tt.there + `"}`)
+			d.write(t, "older", strings.Replace(d.content(t, "older"), `[{`, `[{"Key":"access_tokens","Value":[`+item+`]},{`, 1))
+			mustRefresh(t, user(c), a)
+			older.refresh(t)
+			if a.reused != 0 {
+				t.Error("a refresh token was spent twice")
+			}
+		})
 	}
 }
 

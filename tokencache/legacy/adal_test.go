@@ -40,11 +40,13 @@ func TestADALRefuses(t *testing.T) {
 		"many entries":          count(1 << 20),
 		"most entries":          count(1<<31 - 1),
 		"a negative count":      count(1<<32 - 1),
+		"nothing, negatively":   good[:4] + "\xff\xff\xff\xff",
 		"the lowest count":      count(1 << 31),
 		"a length beyond":       length("\xff\x7f"),
 		"a huge length":         length("\xff\xff\xff\xff\x07"),
 		"the largest length":    length("\xff\xff\xff\xff\x7f"),
 		"a length of six bytes": length("\xff\xff\xff\xff\xff\x01"),
+		"a right length of six": length(padded(len(adalKey), 6)),
 		"a length without end":  good[:8] + strings.Repeat("\x80", 64),
 		"a shorter length":      length("\x02"),
 		"a key not in UTF-8":    key("https://login.windows.net/t/:::marker\xff:::client:::2"),
@@ -72,6 +74,27 @@ func TestADALRefuses(t *testing.T) {
 		"very deep":             value(strings.Repeat("[", 100_000)),
 	} {
 		refuses(t, name, []byte(text))
+	}
+}
+
+// padded is a length in more bytes than it needs.
+func padded(n, size int) string {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(n) | 0x80
+		n >>= 7
+	}
+	b[size-1] &= 0x7f
+	return string(b)
+}
+
+// .NET reads a length in up to five bytes, however many it needs.
+func TestADALPaddedLength(t *testing.T) {
+	t.Parallel()
+	good := string(adalFile(adalKey, adalValue))
+	tokens := mustRead(t, []byte(good[:8]+padded(len(adalKey), 5)+good[9:]), legacy.ADALv3)
+	if len(tokens.Entries()) != 1 {
+		t.Errorf("%d entries", len(tokens.Entries()))
 	}
 }
 

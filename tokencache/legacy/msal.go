@@ -90,9 +90,6 @@ func readItems(values []json.RawMessage) ([]json.RawMessage, error) {
 		if err := checkJSON(it); err != nil {
 			return nil, fmt.Errorf("has an item %d that %w", i, err)
 		}
-		if it[0] != '{' {
-			return nil, fmt.Errorf("has an item %d that %w", i, errNotObject)
-		}
 		items = append(items, it)
 	}
 	return items, nil

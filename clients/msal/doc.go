@@ -28,6 +28,16 @@
 //
 // Refreshes are coordinated by the cache: one for all requests and machines that ask.
 //
+// # Without a secret
+//
+// On Azure the application needs no secret of its own. [NewManagedIdentity] obtains
+// tokens of the machine's identity. A workload identity is a client like any other, whose
+// [Options.ClientAssertion] reads the file that AZURE_FEDERATED_TOKEN_FILE names. And any
+// credential of the Azure SDK, such as a chain that ends with the developer's Azure CLI,
+// is one of [confidential.NewCredFromTokenProvider] for the application's own tokens.
+//
+// # ExportReplace
+//
 // Applications that call MSAL themselves attach an ExportReplace of this package to their
 // own clients.
 package msal

@@ -103,6 +103,7 @@ var (
 	_ tokencache.Watcher    = (*Provider)(nil)
 	_ tokencache.Sweeper    = (*Provider)(nil)
 	_ tokencache.Pinger     = (*Provider)(nil)
+	_ tokencache.Lister     = (*Provider)(nil)
 )
 
 var (
@@ -168,5 +169,6 @@ func (p *Provider) Capabilities() tokencache.Capabilities {
 		Watcher:   p,
 		Sweeper:   p,
 		Pinger:    p,
+		Lister:    p,
 	}
 }

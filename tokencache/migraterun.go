@@ -159,17 +159,37 @@ type moving struct {
 // workOn works on names, several at once. An error ends all of it.
 func (m *migration) workOn(ctx context.Context, names []Name, work func(context.Context, *moving) (fate, error)) error {
 	group, all := errgroup.WithContext(ctx)
-	group.SetLimit(m.opts.AtOnce)
-	for _, name := range names {
-		if m.pace.wait(all, m.opts.RecordsPerSecond) != nil {
-			break
-		}
-		group.Go(func() error { return m.workOnOne(all, &moving{migration: m, name: name}, work) })
+	queue := make(chan Name)
+	for range min(m.opts.AtOnce, len(names)) {
+		group.Go(func() error {
+			for name := range queue {
+				if err := m.workOnOne(all, &moving{migration: m, name: name}, work); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
+	m.feed(all, names, queue)
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return ctx.Err()
+}
+
+// feed queues names at the pace, until ctx ends.
+func (m *migration) feed(ctx context.Context, names []Name, queue chan<- Name) {
+	defer close(queue)
+	for _, name := range names {
+		if m.pace.wait(ctx, m.opts.RecordsPerSecond) != nil {
+			return
+		}
+		select {
+		case queue <- name:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (m *migration) workOnOne(ctx context.Context, mv *moving, work func(context.Context, *moving) (fate, error)) error {

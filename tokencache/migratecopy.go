@@ -83,9 +83,7 @@ func (mv *moving) sameThere(ctx context.Context, n *note, src, dst Record) (fate
 		if errors.Is(err, ErrConflict) || errors.Is(err, ErrRemoved) {
 			err = nil // it was changed just now
 		}
-		if err != nil {
-			return again, err
-		}
+		return again, err // to be looked at
 	}
 	if !slices.Contains(mv.mine, src.Version) {
 		return same, nil

@@ -171,14 +171,18 @@ func (m *migration) checkJournal(ctx context.Context) error {
 	if err := mv.write(ctx, n, &r, noteComing); err != nil {
 		return err
 	}
+	seen := false
 	for _, e := range []*end{m.from, m.to} {
 		_, there, err := e.load(ctx, mv.name)
 		if err != nil {
 			return err
 		}
-		if there {
-			return errJournal
-		}
+		seen = seen || there
 	}
-	return nil
+	over := Record{Version: NewVersion(), Mark: n.record.Mark, Expires: time.Now().Add(-time.Second)}
+	err := m.journal.save(ctx, mv.name, over, IfVersion(n.record.Version))
+	if seen {
+		return errJournal
+	}
+	return err
 }

@@ -106,6 +106,7 @@ func (m *migration) run(ctx context.Context) error {
 			return err
 		}
 		if err := m.workOn(ctx, p.names, work); err != nil {
+			m.keepMissing()
 			return err
 		}
 		if m.turn(p.next) {
@@ -131,6 +132,17 @@ func (m *migration) turn(next string) bool {
 	}
 	m.result.Cursor = m.at.text()
 	return false
+}
+
+// keepMissing has the cursor know what is missing from the source, although the page is
+// worked on again: what was removed from the target for that is not counted twice.
+func (m *migration) keepMissing() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.missing > 0 {
+		m.at.Missing += m.missing
+		m.result.Cursor = m.at.text()
+	}
 }
 
 // fate is what has become of a name.

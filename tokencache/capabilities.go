@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -34,6 +35,9 @@ type Capabilities struct {
 	Sweeper Sweeper
 	// Pinger tells whether the backend answers, for health checks.
 	Pinger Pinger
+	// Lister goes through everything that is stored, for [Migrate]. A Cache never
+	// asks for it.
+	Lister Lister
 }
 
 // Leaser grants leases: renewed, expiring locks on one partition. A lease is
@@ -117,3 +121,20 @@ type Pinger interface {
 	// Ping returns nil if the backend answers.
 	Ping(ctx context.Context) error
 }
+
+// Lister goes through everything that is stored.
+type Lister interface {
+	// Names returns a page of the names under which something is stored, tombstones
+	// included, and where the next page begins. The cursor "" is the first page, and
+	// next is "" with the last one. A page has at most some hundred names, or none.
+	//
+	// What is there from the first page to the last is named at least once. What
+	// comes or goes meanwhile, and what has expired, may be or not. A cursor can be
+	// used again, and by another provider over the same store, such as that of the
+	// next process. The error is [ErrCursor] for one that is not of this store, as
+	// far as can be told. No call holds up the backend, whatever is stored.
+	Names(ctx context.Context, cursor string) (names []Name, next string, err error)
+}
+
+// ErrCursor means that a cursor was altered, or is one of another store.
+var ErrCursor = errors.New("tokencache: the cursor is not one of this store")

@@ -73,6 +73,11 @@
 // emptied the store. But one that was created within the last two minutes is stored
 // again when the watcher's connection was lost since.
 //
+// # Another store
+//
+// [Migrate] copies what one provider holds into another, as it is, without keys. The
+// application may go on meanwhile, on either of them; see there for what that means.
+//
 // # Encryption
 //
 // A provider whose bytes leave the process needs [Keys], or [New] fails;

@@ -24,6 +24,9 @@
 // back to life without them. They are small, expire by themselves and are
 // limited in number: one per KiB of MaxBytes, and at least 1024. Beyond that a
 // removal fails, rather than being forgotten.
+//
+// What it holds can move to another provider with [tokencache.Migrate], if its Cache has
+// keys.
 package memory
 
 import (
@@ -103,6 +106,7 @@ var (
 	_ tokencache.Watcher    = (*Provider)(nil)
 	_ tokencache.Sweeper    = (*Provider)(nil)
 	_ tokencache.Pinger     = (*Provider)(nil)
+	_ tokencache.Lister     = (*Provider)(nil)
 )
 
 var (
@@ -168,5 +172,6 @@ func (p *Provider) Capabilities() tokencache.Capabilities {
 		Watcher:   p,
 		Sweeper:   p,
 		Pinger:    p,
+		Lister:    p,
 	}
 }

@@ -28,7 +28,7 @@
 // A load is one round trip of two reads. A save is one of a value and a script: it
 // compares the version and the owner's mark, puts the value in its place with its
 // expiry, keeps the owner's index, and tells the other machines. Nothing scans the
-// keys. On a busy machine, loads of one moment share a pipeline, unless the client
+// keys but [Provider.Names], for [tokencache.Migrate]. On a busy machine, loads of one moment share a pipeline, unless the client
 // is one of a Cluster; a hook of the client sees it with the context of one of them.
 //
 // # The server
@@ -54,7 +54,7 @@
 //	+zremrangebyscore +zrangebyscore +zrevrange +time +eval +evalsha +publish
 //	+subscribe +ping
 //
-// for [Provider.Doctor] also +info +client|info, for a database other than 0
+// for [Provider.Doctor] also +info +client|info, for [Provider.Names] +info +scan, for a database other than 0
 // +select, and on a Cluster what its client asks for, +cluster|slots. With another
 // Options.Prefix, the patterns of the keys and the channel begin with that.
 //

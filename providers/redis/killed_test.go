@@ -124,6 +124,7 @@ func (p *stubborn) Capabilities() tokencache.Capabilities {
 	caps.Leaser = stubbornLeaser{caps.Leaser}
 	caps.Toucher = stubbornToucher{caps.Toucher}
 	caps.Owners = stubbornOwners{caps.Owners}
+	caps.Lister = stubbornLister{caps.Lister}
 	caps.Pinger = nil  // it is down at times
 	caps.Watcher = nil // changes are lost with the connection, and Missed tells that they were
 	return caps
@@ -181,4 +182,14 @@ func (p stubbornOwners) List(ctx context.Context, owner string) (names []tokenca
 		return err
 	})
 	return names, err
+}
+
+type stubbornLister struct{ tokencache.Lister }
+
+func (p stubbornLister) Names(ctx context.Context, cursor string) (names []tokencache.Name, next string, err error) {
+	_, err = again(ctx, func() error {
+		names, next, err = p.Lister.Names(ctx, cursor)
+		return err
+	}, tokencache.ErrCursor)
+	return names, next, err
 }

@@ -35,6 +35,7 @@ var (
 	_ tokencache.OwnerIndex = (*Provider)(nil)
 	_ tokencache.Watcher    = (*Provider)(nil)
 	_ tokencache.Pinger     = (*Provider)(nil)
+	_ tokencache.Lister     = (*Provider)(nil)
 )
 
 // New returns a provider on the client, which stays the caller's: close it after
@@ -90,7 +91,7 @@ func (p *Provider) Close(ctx context.Context) error { return p.work.Close(ctx) }
 
 // Capabilities returns those that [Provider] names. See [tokencache.Provider].
 func (p *Provider) Capabilities() tokencache.Capabilities {
-	return tokencache.Capabilities{Punctual: p.punctual, Leaser: p, Toucher: p, Owners: p, Watcher: p, Pinger: p}
+	return tokencache.Capabilities{Punctual: p.punctual, Leaser: p, Toucher: p, Owners: p, Watcher: p, Pinger: p, Lister: p}
 }
 
 // Ping asks the server whether it is there: of a Cluster, one of its nodes. See

@@ -82,7 +82,8 @@
 //
 //   - [tokencache.Capabilities] has no Leaser, no Watcher and no Owners. What another
 //     process has changed is seen when L1 ends. SignOutEverywhere removes the tokens
-//     of the session that asks, and those of no other.
+//     of the session that asks, and those of no other. It has no Lister: the store
+//     knows hashes of the names, so that nothing can be migrated from it.
 //   - A store that answers late, after the caller has given up, may carry out a save
 //     late as well, over one that came in between.
 //   - Bytes leave the process, so that the Cache needs keys, even with memstore.

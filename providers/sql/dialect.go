@@ -30,6 +30,10 @@ type dialect interface {
 	setMark(ctx context.Context, owner string, mark tokencache.Version, life int64) error
 	// list answers partitions that are neither removed nor over.
 	list(ctx context.Context, owner string) ([]string, error)
+	// names answers up to most names that come after one, in the order of the bytes.
+	names(ctx context.Context, after tokencache.Name, most int) ([]tokencache.Name, error)
+	// kind tells cursors of one dialect from those of another.
+	kind() string
 
 	// acquire takes a lease that nobody holds, or the same holder. What it answers
 	// with an error that is unsure (see [unsure]) may have happened.

@@ -66,6 +66,8 @@
 //   - A save changes three indexes, and rows that were replaced stay until autovacuum
 //     removes them: its defaults will do.
 //
+// [Provider.Names] goes through the primary key, for [tokencache.Migrate].
+//
 // # The end
 //
 // Close the Cache first, then the provider, then the pool.

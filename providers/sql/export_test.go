@@ -4,7 +4,7 @@ package sql
 func Statements(d *Database) map[string]string {
 	s := d.dialect.(*postgres).sql
 	return map[string]string{
-		"load": s.load, "touch": s.touch, "setMark": s.setMark, "list": s.list,
+		"load": s.load, "touch": s.touch, "setMark": s.setMark, "list": s.list, "names": s.names,
 		"acquire": s.acquire, "renew": s.renew, "release": s.release,
 		"sweepRecords": s.sweepRecords, "sweepLeases": s.sweepLeases, "sweepOwner": s.sweepOwner, "poll": s.poll,
 		"removeAbsent": s.removeAbsent, "removeVersion": s.removeVersion, "removeAlways": s.removeAlways,

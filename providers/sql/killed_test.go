@@ -131,6 +131,7 @@ func (p *stubborn) Capabilities() tokencache.Capabilities {
 	caps.Leaser = stubbornLeaser{caps.Leaser, p}
 	caps.Toucher = stubbornToucher{caps.Toucher}
 	caps.Owners = stubbornOwners{caps.Owners}
+	caps.Lister = stubbornLister{caps.Lister}
 	caps.Sweeper = stubbornSweeper{caps.Sweeper}
 	caps.Pinger = nil  // it is down at times
 	caps.Watcher = nil // changes are lost with the connection, and Missed tells that they were
@@ -208,4 +209,14 @@ func (p stubbornSweeper) Sweep(ctx context.Context) (total int, err error) {
 		return err
 	})
 	return total, err
+}
+
+type stubbornLister struct{ tokencache.Lister }
+
+func (p stubbornLister) Names(ctx context.Context, cursor string) (names []tokencache.Name, next string, err error) {
+	_, err = again(ctx, func() error {
+		names, next, err = p.Lister.Names(ctx, cursor)
+		return err
+	}, tokencache.ErrCursor)
+	return names, next, err
 }

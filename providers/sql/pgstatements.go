@@ -7,6 +7,7 @@ import "strings"
 // they work in all of pgx's modes. Words in braces are replaced.
 type pgStatements struct {
 	check, load, touch, setMark, list     string
+	names                                 string
 	acquire, renew, release               string
 	sweepRecords, sweepLeases, sweepOwner string
 	begin, poll                           string
@@ -54,7 +55,7 @@ func newPgStatements(prefix string, notify bool) *pgStatements {
 		return in(pgSave, append(alive, "{owner}", owner, "{change}", change, "{where}", where)...)
 	}
 	return &pgStatements{
-		check: in(pgCheck), load: in(pgLoad), touch: in(pgTouch), setMark: in(pgSetMark), list: in(pgList),
+		check: in(pgCheck), load: in(pgLoad), touch: in(pgTouch), setMark: in(pgSetMark), list: in(pgList), names: in(pgNames),
 		acquire: in(pgAcquire), renew: in(pgRenew), release: in(pgRelease),
 		sweepRecords: in(pgSweepRecords), sweepLeases: in(pgSweepLeases), sweepOwner: in(pgSweepOwners),
 		begin: in(pgBegin), poll: in(pgPoll),
@@ -156,6 +157,11 @@ ON CONFLICT (owner) DO UPDATE SET mark = excluded.mark, mark_expires = excluded.
 
 const pgList = `
 SELECT partition FROM {p}records WHERE owner = $1::text AND sealed IS NOT NULL AND expires > {now}`
+
+// What has expired is not left out: a page would take longer the more of it there is.
+const pgNames = `
+SELECT owner, partition FROM {p}records WHERE (owner, partition) > ($1::text, $2::text)
+ORDER BY owner, partition LIMIT $3::integer`
 
 const pgAcquire = `
 INSERT INTO {p}leases AS l (owner, partition, holder, expires) VALUES ($1::text, $2::text, $3::bytea, {now} + $4::bigint)

@@ -49,7 +49,7 @@ func TestPlans(t *testing.T) {
 	value := []byte("0123456789abcdef")
 	args := map[string][]any{
 		"load": {"owner7", "partition28", 1 << 20}, "touch": {"owner7", "partition28", value, 1000},
-		"setMark": {"owner7", value, 1000}, "list": {"owner7"},
+		"setMark": {"owner7", value, 1000}, "list": {"owner7"}, "names": {"owner7", "partition28", 256},
 		"acquire": {"owner7", "partition28", value, 1000}, "renew": {"owner7", "partition28", value, 1000},
 		"release": {"owner7", "partition28", value}, "poll": {snapshot, 2001},
 		"sweepRecords": {500}, "sweepLeases": {500}, "sweepOwner": {500},

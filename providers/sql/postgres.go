@@ -52,7 +52,7 @@ func newPostgres(db PgxDB, o *Options) *postgres {
 func (p *postgres) schema() []migration { return p.all }
 
 func (p *postgres) offers(to *Provider) tokencache.Capabilities {
-	caps := tokencache.Capabilities{Punctual: true, Toucher: to, Owners: to, Pinger: to}
+	caps := tokencache.Capabilities{Punctual: true, Toucher: to, Owners: to, Pinger: to, Lister: to}
 	if !p.inTx {
 		caps.Leaser, caps.Watcher, caps.Sweeper = to, to, to
 	}

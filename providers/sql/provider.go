@@ -28,6 +28,7 @@ var (
 	_ tokencache.Watcher    = (*Provider)(nil)
 	_ tokencache.Sweeper    = (*Provider)(nil)
 	_ tokencache.Pinger     = (*Provider)(nil)
+	_ tokencache.Lister     = (*Provider)(nil)
 )
 
 // New returns a provider on the database, which stays the caller's: close it after

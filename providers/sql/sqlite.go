@@ -97,7 +97,7 @@ func (s *sqlite) schema() []migration { return s.all }
 
 // offers everything but to be Punctual: a disk that hangs is waited for.
 func (s *sqlite) offers(to *Provider) tokencache.Capabilities {
-	return tokencache.Capabilities{Leaser: to, Toucher: to, Owners: to, Watcher: to, Sweeper: to, Pinger: to}
+	return tokencache.Capabilities{Leaser: to, Toucher: to, Owners: to, Watcher: to, Sweeper: to, Pinger: to, Lister: to}
 }
 
 // read runs a statement of one row that changes nothing, and tells whether there

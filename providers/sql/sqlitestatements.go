@@ -5,6 +5,7 @@ package sql
 type sqliteStatements struct {
 	check, onDisk, version, ping      string
 	load, state, touch, setMark, list string
+	names                             string
 	acquire, renew, release           string
 	begin, poll                       string
 	sweep                             [3]string // records, marks, leases
@@ -44,7 +45,7 @@ func newSQLiteStatements(prefix string) *sqliteStatements {
 	}
 	return &sqliteStatements{
 		check: in(sqliteCheck), onDisk: sqliteOnDisk, version: in("SELECT version, oldest FROM {p}schema"), ping: in("SELECT version FROM {p}schema"),
-		load: in(sqliteLoad), state: in(sqliteState), touch: in(sqliteTouch), setMark: in(sqliteSetMark), list: in(sqliteList),
+		load: in(sqliteLoad), state: in(sqliteState), touch: in(sqliteTouch), setMark: in(sqliteSetMark), list: in(sqliteList), names: in(sqliteNames),
 		acquire: in(sqliteAcquire), renew: in(sqliteRenew), release: in(sqliteRelease),
 		begin: in("SELECT ifnull(max(change), 0) FROM {p}records"), poll: in(sqlitePoll),
 		sweep: [3]string{
@@ -121,6 +122,11 @@ RETURNING 1`
 
 const sqliteList = `
 SELECT partition FROM {p}records WHERE owner = ?1 AND sealed IS NOT NULL AND expires > {now}`
+
+// What has expired is not left out: a page would take longer the more of it there is.
+const sqliteNames = `
+SELECT owner, partition FROM {p}records WHERE (owner, partition) > (?1, ?2)
+ORDER BY owner, partition LIMIT ?3`
 
 const sqliteAcquire = `
 INSERT INTO {p}leases AS l (owner, partition, holder, expires) VALUES (?1, ?2, ?3, {now} + ?4)

@@ -1,7 +1,11 @@
 package providertest_test
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -221,3 +225,64 @@ func (p *reference) Sweep(ctx context.Context) (int, error) {
 }
 
 func (p *reference) Ping(ctx context.Context) error { return ctx.Err() }
+
+// Names pages by the last name. The faults go by what is there now, or here.
+func (p *reference) Names(ctx context.Context, cursor string) (names []tokencache.Name, next string, err error) {
+	if ctx.Err() != nil && p.fault != namesOfContext {
+		return nil, "", ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	owner, partition, ok := strings.Cut(cursor, "/")
+	if !ok && cursor != "" && p.fault != namesAnyCursor {
+		return nil, "", tokencache.ErrCursor
+	}
+	for n, r := range p.records {
+		if !expired(r.Expires) && (!r.Removed() || p.fault != namesLiving) {
+			names = append(names, n)
+		}
+	}
+	if p.fault == namesOfMarks {
+		for owner := range p.marks {
+			names = append(names, tokencache.Name{Owner: owner})
+		}
+	}
+	compare := func(a, b tokencache.Name) int {
+		return cmp.Or(strings.Compare(a.Owner, b.Owner), strings.Compare(a.Partition, b.Partition))
+	}
+	slices.SortFunc(names, compare)
+	last := tokencache.Name{Owner: owner, Partition: partition}
+	from, _ := slices.BinarySearchFunc(names, last, func(a, b tokencache.Name) int {
+		if p.fault == namesByOwner {
+			return cmp.Or(strings.Compare(a.Owner, b.Owner), -1)
+		}
+		return cmp.Or(compare(a, b), -1)
+	})
+	if number, err := strconv.Atoi(partition); p.fault == namesByNumber && err == nil {
+		from = min(number, len(names))
+	}
+	if p.fault == namesLocal && cursor != "" && !p.given[cursor] {
+		return nil, "", nil
+	}
+	names = names[from:]
+	const size = 100
+	switch {
+	case p.fault == namesOnePage, len(names) <= size && p.fault != namesEndless:
+		return names, "", nil
+	case p.fault == namesEndless && len(names) <= size:
+		return names, "/", nil
+	}
+	end := names[size-1]
+	if p.fault == namesGap {
+		end = names[size]
+	}
+	if p.fault == namesByNumber {
+		end = tokencache.Name{Partition: strconv.Itoa(from + size)}
+	}
+	next = end.Owner + "/" + end.Partition
+	if p.given == nil {
+		p.given = make(map[string]bool)
+	}
+	p.given[next] = true
+	return names[:size], next, nil
+}

@@ -87,6 +87,17 @@ const (
 
 	sweepRemovesLiving fault = "sweeps tombstones that have not expired"
 
+	namesLiving    fault = "does not name tombstones"
+	namesOfMarks   fault = "names what has a mark and nothing else"
+	namesByOwner   fault = "goes on behind the owner of the last name"
+	namesByNumber  fault = "goes on by the number of names"
+	namesGap       fault = "leaves out the first name of a page"
+	namesLocal     fault = "goes on in the value that began only"
+	namesOnePage   fault = "has one page"
+	namesEndless   fault = "names again without end"
+	namesAnyCursor fault = "takes any cursor"
+	namesOfContext fault = "names although the context has ended"
+
 	// These matter to a Cache, and only cacheFaults has them.
 	peerNothing      fault = "does not see what its peer saves"
 	saveForgets      fault = "acknowledges a save now and then that it does not make"
@@ -162,6 +173,16 @@ func faults() map[fault][]string {
 		peerLeases:           {"Leaser/Exclusive"},
 		peerChanges:          {"Watcher/Changes"},
 		sweepRemovesLiving:   {"Sweeper/Sweep"},
+		namesLiving:          {"Lister/All"},
+		namesOfMarks:         {"Lister/All"},
+		namesByOwner:         {"Lister/All"},
+		namesByNumber:        {"Lister/Changes"},
+		namesGap:             {"Lister/All"},
+		namesLocal:           {"Lister/Resumed"},
+		namesOnePage:         {"Lister/All"},
+		namesEndless:         {"Lister/All"},
+		namesAnyCursor:       {"Lister/Cursor"},
+		namesOfContext:       {"Lister/Context"},
 	}
 }
 

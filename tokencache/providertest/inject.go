@@ -30,11 +30,12 @@ const (
 	OpWatch   Op = "watch"
 	OpSweep   Op = "sweep"
 	OpPing    Op = "ping"
+	OpNames   Op = "names"
 )
 
 func allOps() []Op {
 	return []Op{
-		OpLoad, OpSave, OpAcquire, OpRenew, OpRelease, OpTouch, OpSetMark, OpList, OpWatch, OpSweep, OpPing,
+		OpLoad, OpSave, OpAcquire, OpRenew, OpRelease, OpTouch, OpSetMark, OpList, OpWatch, OpSweep, OpPing, OpNames,
 	}
 }
 
@@ -59,7 +60,8 @@ type Call struct {
 	// Op is what is called.
 	Op Op
 	// Name is the partition that is called for. It has the owner only in
-	// OpSetMark and OpList, and is empty in OpWatch, OpSweep and OpPing.
+	// OpSetMark and OpList, and is empty in OpWatch, OpSweep,
+	// OpPing and OpNames.
 	Name tokencache.Name
 	// Record is, in OpSave, a copy of what Do saves: changed before, it is saved
 	// changed. In OpLoad it is what Do answered: changed after, it is answered

@@ -31,6 +31,9 @@ func (f *Faults) Capabilities() tokencache.Capabilities {
 	if c.Pinger != nil {
 		c.Pinger = faultyPinger{f, c.Pinger}
 	}
+	if c.Lister != nil {
+		c.Lister = faultyLister{f, c.Lister}
+	}
 	return c
 }
 
@@ -170,4 +173,22 @@ type faultyPinger struct {
 
 func (p faultyPinger) Ping(ctx context.Context) error {
 	return p.f.pass(ctx, &Call{Op: OpPing, do: p.pinger.Ping})
+}
+
+type faultyLister struct {
+	f      *Faults
+	lister tokencache.Lister
+}
+
+func (l faultyLister) Names(ctx context.Context, cursor string) ([]tokencache.Name, string, error) {
+	var names []tokencache.Name
+	var next string
+	err := l.f.pass(ctx, &Call{Op: OpNames, do: func(ctx context.Context) (err error) {
+		names, next, err = l.lister.Names(ctx, cursor)
+		return err
+	}})
+	if err != nil {
+		return nil, "", err
+	}
+	return names, next, nil
 }

@@ -130,6 +130,7 @@ func (b *bench) calls() map[providertest.Op]func(context.Context) error {
 		},
 		providertest.OpSweep: func(ctx context.Context) error { _, err := c.Sweeper.Sweep(ctx); return err },
 		providertest.OpPing:  func(ctx context.Context) error { return c.Pinger.Ping(ctx) },
+		providertest.OpNames: func(ctx context.Context) error { _, _, err := c.Lister.Names(ctx, ""); return err },
 	}
 }
 
@@ -137,7 +138,7 @@ func (b *bench) calls() map[providertest.Op]func(context.Context) error {
 var order = []providertest.Op{
 	providertest.OpLoad, providertest.OpSave, providertest.OpAcquire, providertest.OpRenew, providertest.OpRelease,
 	providertest.OpTouch, providertest.OpSetMark, providertest.OpList, providertest.OpWatch, providertest.OpSweep,
-	providertest.OpPing,
+	providertest.OpPing, providertest.OpNames,
 }
 
 // TestFaultsOps sets a fault on each operation alone: exactly that one meets it,

@@ -159,6 +159,7 @@ func groups() []group {
 		{name: "Watcher", offered: func(c caps) bool { return c.Watcher != nil }, tests: watchTests()},
 		{name: "Sweeper", offered: func(c caps) bool { return c.Sweeper != nil }, tests: sweepTests()},
 		{name: "Pinger", offered: func(c caps) bool { return c.Pinger != nil }, tests: pingTests()},
+		{name: "Lister", offered: func(c caps) bool { return c.Lister != nil }, tests: listerTests()},
 	}
 }
 

@@ -17,6 +17,7 @@ type reference struct {
 	*store
 	// watches, copies and told are of one machine, and only faults use them.
 	watches, told int
+	given         map[string]bool // cursors
 	copies        map[tokencache.Name]tokencache.Record
 }
 
@@ -54,7 +55,7 @@ func (p *reference) Capabilities() tokencache.Capabilities {
 	defer p.mu.Unlock()
 	p.asked++
 	c := tokencache.Capabilities{
-		InProcess: true, Leaser: p, Toucher: p, Owners: p, Watcher: p, Sweeper: p, Pinger: p,
+		InProcess: true, Leaser: p, Toucher: p, Owners: p, Watcher: p, Sweeper: p, Pinger: p, Lister: p,
 	}
 	if p.fault == capabilityTypedNil {
 		c.Pinger = (*reference)(nil)

@@ -63,4 +63,9 @@ const (
 
 	ruleSweep = "Sweep removes expired records, tombstones and marks, and returns how many."
 	rulePing  = "Ping returns nil if the backend answers."
+
+	ruleNames  = "Names returns a page of the names under which something is stored, tombstones included, and where the next page begins."
+	rulePage   = "A page has at most some hundred names, or none."
+	ruleNamed  = "What is there from the first page to the last is named at least once."
+	ruleCursor = "The error is ErrCursor for one that is not of this store, as far as can be told."
 )

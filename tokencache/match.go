@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"math"
 	"strings"
 	"time"
 )
@@ -45,25 +46,20 @@ func (s *snapshot) best(q *query, now time.Time) (*entry, freshness, error) {
 	if q.Claims != "" {
 		m.claims = newClaimsKey(q.Claims)
 	}
+	refusedAt, err := s.refusedAt(&m)
+	if err != nil {
+		return nil, isNone, err
+	}
 	var best *entry
 	found := isNone
 	for i := range s.entries {
 		e := &s.entries[i]
-		if !m.serves(e) {
+		if !m.serves(e) || e.cachedAt <= refusedAt {
 			continue
 		}
 		f := m.grade(e)
 		if f == isNone || best != nil && !e.better(f, best, found) {
 			continue
-		}
-		if q.Refused != "" {
-			secret, err := s.secret(e)
-			if err != nil {
-				return nil, isNone, err
-			}
-			if sameSecret(secret, q.Refused) {
-				continue
-			}
 		}
 		best, found = e, f
 	}
@@ -73,6 +69,27 @@ func (s *snapshot) best(q *query, now time.Time) (*entry, freshness, error) {
 		}
 	}
 	return best, found, nil
+}
+
+// refusedAt is when the token that was refused was obtained, and before all times if it
+// is not here: then another one has come in its place. What is as old as a token that an
+// API refuses, be it for other scopes as well, was revoked along with it as a rule, and
+// only the server can tell.
+func (s *snapshot) refusedAt(m *matcher) (int64, error) {
+	if m.Refused == "" {
+		return math.MinInt64, nil
+	}
+	for i := range s.entries {
+		e := &s.entries[i]
+		if !m.serves(e) {
+			continue
+		}
+		secret, err := s.secret(e)
+		if err != nil || sameSecret(secret, m.Refused) {
+			return e.cachedAt, err
+		}
+	}
+	return math.MinInt64, nil
 }
 
 // token returns what an access token's entry says, once its secret is decoded.

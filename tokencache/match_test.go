@@ -128,7 +128,8 @@ func TestFindByRequest(t *testing.T) {
 		{"no resource", []string{ext("R", "https://r", ""), plain}, resource(""), "P", false},
 		{"refused", []string{plain}, refused("P"), "", false},
 		{"another one refused", []string{plain}, refused("Q"), "P", false},
-		{"the next after the refused", []string{plain, accessItem("Q", -time.Minute, hour, "read write")}, refused("P"), "Q", false},
+		{"an older one than the refused", []string{plain, accessItem("Q", -time.Minute, hour, "read write")}, refused("P"), "", false},
+		{"a newer one than the refused", []string{plain, accessItem("Q", -time.Minute, hour, "read write")}, refused("Q"), "P", false},
 	})
 }
 

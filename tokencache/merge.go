@@ -8,7 +8,7 @@ import (
 )
 
 // Merge stores what another library, such as MSAL, has made of the partition's tokens:
-// before is what [Partition.Tokens] had returned and the library was given, after what
+// before is what [Partition.Reload] had returned and the library was given, after what
 // the library has now. The difference is made entry by entry to what is stored by now, so
 // that nothing is lost which others have stored meanwhile:
 //

@@ -145,6 +145,40 @@ func TestMergeBesideOld(t *testing.T) {
 	}
 }
 
+// Who is going to spend the refresh token gets the one that is stored, whatever this
+// process has a copy of.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	provider := &faulty{Provider: newProvider(t), hide: func(c *tokencache.Capabilities) { c.Watcher = nil }}
+	one, two := newCache(t, provider, nil), newCache(t, provider, nil)
+	ticket := mustSignIn(t, one, a, "read")
+	p := one.Partition(ticket.Key())
+	mustToken(t, two.Partition(ticket.Key()), a, "write")
+	for name, c := range map[string]struct {
+		read func(context.Context) (*tokencache.Tokens, error)
+		want int
+	}{"a copy": {p.Tokens, 1}, "reloaded": {p.Reload, 2}} {
+		tokens, err := c.read(t.Context())
+		must(t, err)
+		if got := len(itemsOf(t, tokens)["AccessToken"]); got != c.want {
+			t.Errorf("%s: %d access tokens, want %d", name, got, c.want)
+		}
+	}
+	before, err := p.Reload(t.Context())
+	must(t, err)
+	d := itemsOf(t, before)
+	(&library{a, "login.example"}).refresh(t, d, "other")
+	must(t, p.Merge(t.Context(), before, d.tokens(t)))
+	a.wantRefreshes(t, 2)
+	must(t, two.Partition(ticket.Key()).SignOut(t.Context(), nil))
+	_, err = p.Reload(t.Context())
+	wantError(t, err, tokencache.ErrRemoved)
+	provider.set(refuseLoads, nil)
+	_, err = p.Reload(t.Context())
+	wantError(t, err, tokencache.ErrUnavailable)
+}
+
 // What others have stored meanwhile is newer, and stays.
 func TestMergeLate(t *testing.T) {
 	t.Parallel()

@@ -187,6 +187,26 @@ func (p *Partition) Tokens(ctx context.Context) (*Tokens, error) {
 	return tokensOf(s), nil
 }
 
+// Reload is Tokens as the provider has them, past the copies of this process: for
+// another library that is going to spend the refresh token in them. Another machine may
+// have spent the one in a copy. Errors are those of Token; while tokens of the partition
+// wait to be stored, [ErrUnavailable].
+func (p *Partition) Reload(ctx context.Context) (tokens *Tokens, err error) {
+	ctx, access, err := p.begin(ctx, nil)
+	var st *state
+	defer func() { p.end(ctx, access, st.snapshot(), SourceProvider, err) }()
+	if err != nil {
+		return nil, err
+	}
+	if st, err = p.current(ctx); err != nil {
+		return nil, err
+	}
+	if st.err != nil {
+		return nil, st.err
+	}
+	return tokensOf(st.snap), nil
+}
+
 // snapshot loads the partition, with the hooks around it.
 func (p *Partition) snapshot(ctx context.Context) (s *snapshot, err error) {
 	ctx, access, err := p.begin(ctx, nil)

@@ -18,7 +18,7 @@ type Request struct {
 	// an API's claims challenge demands it. With claims only a token that was
 	// obtained with the same text serves; without, any does, the newest first.
 	Claims string
-	// Refused is an access token that the API refused. It is not served again:
-	// the cache answers with another one or asks the server.
+	// Refused is an access token that the API refused. Neither it nor an older one
+	// is served: the cache answers with a newer one or asks the server.
 	Refused Secret
 }

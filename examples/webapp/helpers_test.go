@@ -36,7 +36,15 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m, sessionCleaner())
+	goleak.VerifyTestMain(mainTests{m}, sessionCleaner())
+}
+
+// mainTests are all tests. The browser that they share ends with them.
+type mainTests struct{ *testing.M }
+
+func (m mainTests) Run() int {
+	defer stopChromium()
+	return m.M.Run()
 }
 
 // sessionCleaner is the goroutine of an scs session manager. Its StopCleanup

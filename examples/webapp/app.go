@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ type app struct {
 	url      string // for browsers; "" if each node has its own
 	hub      *hub
 	outgoing *http.Transport
+	library  string        // of the clients: withXOAuth2 or withMSAL
 	patience time.Duration // see defaultPatience
 	pages    *pages
 	nodes    []*node
@@ -37,6 +39,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 		url:      cfg.url,
 		hub:      newHub(),
 		outgoing: &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
+		library:  cfg.client,
 		patience: cfg.patience,
 		failed:   make(chan error, cfg.nodes),
 	}
@@ -54,6 +57,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 	a.store.keepSwept(cfg.sweepPause, log)            //nolint:contextcheck // ctx is for starting; the sweeps end with close
 	if a.issuer, err = openIssuer(&cfg); err != nil { //nolint:contextcheck // what is asked of it later is asked by others
 		return nil, err
+	}
+	if a.issuer.roots != nil {
+		a.outgoing.TLSClientConfig = &tls.Config{RootCAs: a.issuer.roots, MinVersion: tls.VersionTLS12}
 	}
 	for k := range cfg.nodes {
 		addr, err := cfg.nodeAddr(k)
@@ -78,7 +84,11 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error
 
 // announce prints what to open.
 func (a *app) announce(out io.Writer) {
-	text := "Identity server: " + a.issuer.url + "\nTokens and sessions: " + a.store.place + "\n"
+	text := "Identity server: " + a.issuer.url + "\n"
+	if a.issuer.server != nil && a.issuer.roots != nil {
+		text += "Its certificate is its own, so your browser will warn you when you sign in: go on all the same.\n"
+	}
+	text += "Tokens and sessions: " + a.store.place + "\n"
 	for _, n := range a.nodes {
 		text += "Open " + n.url + "\n"
 	}

@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
 
 // browser is a tab of a headless Chromium.
 type browser struct {
-	ctx context.Context
+	ctx   context.Context
+	shots string // begins the names of its screenshots
 
 	mu       sync.Mutex
 	problems []string // what the console said
@@ -33,8 +35,15 @@ func browserPath() string {
 	return ""
 }
 
-// openBrowser starts a browser of its own for the test.
-func openBrowser(t *testing.T) *browser {
+// chromium is the one process of all browsers: to start one takes as long as a test does.
+var chromium struct {
+	mu   sync.Mutex
+	ctx  context.Context // nil before the first browser
+	stop func()
+}
+
+// startChromium returns a context whose children are browsers.
+func startChromium(t *testing.T) context.Context {
 	t.Helper()
 	path := browserPath()
 	if path == "" {
@@ -42,6 +51,11 @@ func openBrowser(t *testing.T) *browser {
 			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
 		}
 		t.Skip("there is no Chromium in the PATH; install it to run this test")
+	}
+	chromium.mu.Lock()
+	defer chromium.mu.Unlock()
+	if chromium.ctx != nil {
+		return chromium.ctx
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own
@@ -52,13 +66,51 @@ func openBrowser(t *testing.T) *browser {
 	}
 	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(func() {
+	stop := func() {
 		_ = chromedp.Cancel(ctx)
 		cancel()
 		cancelAllocator()
+	}
+	if err := chromedp.Do(ctx); err != nil { // starts it
+		stop()
+		t.Fatal(err)
+	}
+	chromium.ctx, chromium.stop = ctx, stop
+	return ctx
+}
+
+// stopChromium ends what the tests have started.
+func stopChromium() {
+	chromium.mu.Lock()
+	defer chromium.mu.Unlock()
+	if chromium.ctx != nil {
+		chromium.stop()
+	}
+}
+
+// openBrowser opens a browser for the test, with cookies and a cache of its own, at a
+// site. Only if the identity server there has a certificate of its own making, the
+// browser takes any.
+func openBrowser(t *testing.T, s *site) *browser {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(startChromium(t), chromedp.WithNewBrowserContext())
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx)
+		cancel()
 	})
 	b := &browser{ctx: ctx}
+	if s.library == withMSAL {
+		b.shots = "msal-"
+	}
 	b.do(t, chromedp.EmulateViewport(1280, 900))
+	// Others are open at the same time, and only one has the focus.
+	_, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	if err == nil && s.idp().Certificate() != nil {
+		_, err = chromedp.Call(ctx, security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	messages := chromedp.Console(ctx)
 	go func() {
 		for m, err := range messages {
@@ -79,7 +131,7 @@ func openBrowser(t *testing.T) *browser {
 func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if chromedp.FromContext(b.ctx).Target == nil {
-		// The first run starts the browser, which lives as long as its context.
+		// The first run opens the tab, which lives as long as its context.
 		if err := chromedp.Do(b.ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +231,7 @@ func (b *browser) shoot(t *testing.T, name string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme))
+			file := filepath.Join(dir, fmt.Sprintf("%s%s-%d-%s.png", b.shots, name, width, scheme))
 			if err := os.WriteFile(file, png, 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -17,8 +17,11 @@ import (
 type config struct {
 	addr          string
 	nodes         int
+	client        string
 	issuer        string
+	issuerCA      string
 	idpAddr       string
+	idpCertFile   string
 	autoLogin     bool
 	tokenLifetime time.Duration
 	provider      string
@@ -81,8 +84,12 @@ func (c *config) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("webapp", flag.ContinueOnError)
 	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; node k has port + k")
 	fs.IntVar(&c.nodes, "nodes", 1, "`number` of nodes, each with its own cache over the same provider and sessions")
+	fs.StringVar(&c.client, "client", withXOAuth2, "who asks the identity server for tokens, by `name`: xoauth2; or msal, Microsoft's library, "+
+		"for which the built-in identity server speaks https")
 	fs.StringVar(&c.issuer, "issuer", "", "issuer `URL` of a running identity server to use instead of the built-in one")
+	fs.StringVar(&c.issuerCA, "issuer-ca", "", "`file` with the certificates (PEM) to trust when -issuer is https, in place of those that this machine trusts")
 	fs.StringVar(&c.idpAddr, "idp-addr", "127.0.0.1:8090", "`address` of the built-in identity server")
+	fs.StringVar(&c.idpCertFile, "idp-cert-file", "", "`file` that the built-in identity server of -client msal writes its certificate to, for the -issuer-ca of others")
 	fs.BoolVar(&c.autoLogin, "auto-login", false, "let the built-in identity server sign the hinted user in without a page")
 	fs.DurationVar(&c.tokenLifetime, "token-lifetime", 10*time.Minute, "`duration` of access tokens from the built-in identity server")
 	fs.TextVar(&c.logLevel, "log-level", slog.LevelWarn, "lowest `level` to log: error, warn, info or debug, which logs every event of the cache")
@@ -133,6 +140,9 @@ func (c *config) check() error {
 		return fmt.Errorf("-token-lifetime %s: must be from 1s to 24h", c.tokenLifetime)
 	}
 	if err := c.checkStore(); err != nil {
+		return err
+	}
+	if err := c.checkClient(); err != nil {
 		return err
 	}
 	for k := range c.nodes {

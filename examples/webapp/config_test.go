@@ -13,7 +13,7 @@ import (
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	defaults := config{
-		addr: "127.0.0.1:8080", nodes: 1, idpAddr: "127.0.0.1:8090",
+		addr: "127.0.0.1:8080", nodes: 1, client: "xoauth2", idpAddr: "127.0.0.1:8090",
 		tokenLifetime: 10 * time.Minute, provider: "memory", logLevel: slog.LevelWarn,
 	}
 	changed := defaults
@@ -30,6 +30,12 @@ func TestConfig(t *testing.T) {
 	file.provider, file.sqlitePath, file.keysFile = "sqlite", "a b?.db", "keys.json"
 	public := shared
 	public.url, public.issuer = "https://app.example.com", "https://login.example.com"
+	microsofts := defaults
+	microsofts.client, microsofts.idpCertFile = "msal", "idp.pem"
+	tenant := defaults
+	tenant.client, tenant.issuer, tenant.issuerCA = "msal", "https://127.0.0.1:8090/tenant/v2.0", "idp.pem"
+	trusting := defaults
+	trusting.issuer, trusting.issuerCA = "https://login.example.com", "ca.pem"
 	keys := defaults
 	keys.newKeys, keys.keysFile = true, "keys.json"
 	env := func(pairs ...string) map[string]string {
@@ -59,6 +65,10 @@ func TestConfig(t *testing.T) {
 		"postgres":        {args: []string{"-provider=postgres", "-postgres-url=postgres://127.0.0.1/app", "-keys-file=keys.json"}, want: sql},
 		"sqlite":          {args: []string{"-provider=sqlite", "-sqlite-path=a b?.db", "-keys-file=keys.json"}, want: file},
 		"sqlite from env": {env: env("PROVIDER=sqlite", "SQLITE_PATH=a b?.db", "KEYS_FILE=keys.json"), want: file},
+		"msal":            {args: []string{"-client=msal", "-idp-cert-file=idp.pem"}, want: microsofts},
+		"msal from env":   {env: env("CLIENT=msal", "IDP_CERT_FILE=idp.pem"), want: microsofts},
+		"tenant":          {args: []string{"-issuer=https://127.0.0.1:8090/tenant/v2.0", "-issuer-ca=idp.pem"}, env: env("CLIENT=msal"), want: tenant},
+		"issuer's ca":     {args: []string{"-issuer=https://login.example.com", "-issuer-ca=ca.pem"}, want: trusting},
 		"new keys":        {args: []string{"-new-keys"}, env: env("KEYS_FILE=keys.json"), want: keys},
 		"issuer from env": {env: env("ISSUER=http://127.0.0.1:9090", "IDP_ADDR=127.0.0.1:8090", "PROVIDER=memory"), want: elsewhere},
 	}
@@ -85,6 +95,19 @@ func TestConfigMistakes(t *testing.T) {
 		{"-idp-addr=192.0.2.1:1", "loopback"},
 		{"-issuer=example.com", "-issuer"},
 		{"-issuer=http://example.com", "https"},
+		{"-client=azure", "-client"},
+		{"-client=msal -issuer=http://127.0.0.1:8090", "-client msal"},
+		{"-client=msal -issuer=http://127.0.0.1:8090/tenant/v2.0", "https"},
+		{"-client=msal -issuer=https://127.0.0.1:8090", "/TENANT/v2.0"},
+		{"-client=msal -issuer=https://127.0.0.1:8090/v2.0", "/TENANT/v2.0"},
+		{"-client=msal -issuer=https://127.0.0.1:8090/tenant/v2.0/", "/TENANT/v2.0"},
+		{"-client=msal -issuer=https://127.0.0.1:8090/tenant/v2.0?x", "/TENANT/v2.0"},
+		{"-client=msal -issuer=https://[::1/tenant/v2.0", "-issuer"},
+		{"-client=msal -issuer=https:///tenant/v2.0", "-issuer"},
+		{"-idp-cert-file=x", "-client msal"},
+		{"-client=msal -idp-cert-file=x -issuer=https://127.0.0.1:8090/tenant/v2.0", "-idp-cert-file"},
+		{"-issuer-ca=x", "https"},
+		{"-issuer-ca=x -issuer=http://127.0.0.1:8090", "https"},
 		{"-token-lifetime=0s", "-token-lifetime"},
 		{"-token-lifetime=25h", "-token-lifetime"},
 		{"-token-lifetime=10", "token-lifetime"},
@@ -150,7 +173,8 @@ func TestHelp(t *testing.T) {
 		if _, err := parseConfig([]string{arg}, noEnv, &out); !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: got %v", arg, err)
 		}
-		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "-postgres-url URL", "COATCHECK_POSTGRES_URL", "-sqlite-path file", "COATCHECK_KEYS_FILE", "-new-keys"} {
+		for _, want := range []string{"-addr address", "COATCHECK_TOKEN_LIFETIME", "(default 10m0s)", "-redis-url URL", "-postgres-url URL", "COATCHECK_POSTGRES_URL", "-sqlite-path file", "COATCHECK_KEYS_FILE", "-new-keys",
+			"-client name", "(default xoauth2)", "COATCHECK_CLIENT", "-issuer-ca file", "-idp-cert-file file"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s does not show %s: %s", arg, want, out.String())
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -35,7 +36,15 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m, sessionCleaner())
+	goleak.VerifyTestMain(mainTests{m}, sessionCleaner())
+}
+
+// mainTests are all tests. The browser that they share ends with them.
+type mainTests struct{ *testing.M }
+
+func (m mainTests) Run() int {
+	defer stopChromium()
+	return m.M.Run()
 }
 
 // sessionCleaner is the goroutine of an scs session manager. Its StopCleanup
@@ -92,6 +101,17 @@ func eachProvider(t *testing.T, test func(t *testing.T, store ...string)) {
 		test(t)
 	})
 	eachShared(t, test)
+}
+
+// eachClient runs a test with the flag of each client, side by side.
+func eachClient(t *testing.T, test func(t *testing.T, client string)) {
+	t.Helper()
+	for _, name := range []string{withXOAuth2, withMSAL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, "-client="+name)
+		})
+	}
 }
 
 // eachShared runs a test with the flags of each provider that processes can share.
@@ -214,6 +234,9 @@ func (s *site) visitor(t *testing.T, k int) *visitor {
 		t.Fatal(err)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	if s.issuer != nil {
+		transport.TLSClientConfig = &tls.Config{RootCAs: s.issuer.roots}
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &visitor{
 		Client: &http.Client{Transport: transport, Jar: jar, Timeout: 30 * time.Second},

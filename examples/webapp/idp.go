@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,15 +28,22 @@ type issuer struct {
 	url    string      // the issuer
 	base   string      // of its API
 	server *idp.Server // nil if it runs elsewhere
+	// roots are what its certificate is checked with; nil means those of the machine.
+	roots *x509.CertPool
 }
 
 // openIssuer starts the built-in identity server, unless there is another.
 func openIssuer(cfg *config) (*issuer, error) {
 	if cfg.issuer != "" {
+		roots, err := readRoots(cfg.issuerCA)
+		if err != nil {
+			return nil, err
+		}
 		u := strings.TrimSuffix(cfg.issuer, "/")
-		return &issuer{url: cfg.issuer, base: issuerBase(u)}, nil
+		return &issuer{url: cfg.issuer, base: issuerBase(u), roots: roots}, nil
 	}
 	server, err := idp.Listen(cfg.idpAddr, &idp.Options{
+		TLS:           cfg.client == withMSAL,
 		AutoLogin:     cfg.autoLogin,
 		Consent:       true,
 		Consented:     []string{apiScope},
@@ -44,14 +52,24 @@ func openIssuer(cfg *config) (*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &issuer{url: server.URL(), base: server.URL(), server: server}, nil
+	i := &issuer{url: server.URL(), base: server.URL(), server: server, roots: server.CertPool()}
+	if cfg.client == withMSAL {
+		i.url = server.TenantURL()
+	}
+	if cfg.idpCertFile == "" {
+		return i, nil
+	}
+	if err := writeCertificate(cfg.idpCertFile, server.Certificate()); err != nil {
+		return nil, errors.Join(err, server.Close(context.Background()))
+	}
+	return i, nil
 }
 
-// issuerBase drops the tenant of an issuer that is shaped like Microsoft
-// Entra ID's.
-func issuerBase(issuer string) string {
-	return regexp.MustCompile(`/[^/]+/v2\.0$`).ReplaceAllString(issuer, "")
-}
+// tenantPath ends an issuer that is shaped like Microsoft Entra ID's.
+var tenantPath = regexp.MustCompile(`/[^/]+/v2\.0$`)
+
+// issuerBase drops the tenant of such an issuer.
+func issuerBase(issuer string) string { return tenantPath.ReplaceAllString(issuer, "") }
 
 // origin is what the browser is sent to, and where tokens may go.
 func (i *issuer) origin() string {

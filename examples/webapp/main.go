@@ -11,7 +11,7 @@
 //
 // What an application copies is in node.go, which puts the cache, the client, the
 // sessions and the router together, in store.go and sessions.go, which keep tokens
-// and sessions, and in signin.go, errors.go, api.go and task.go. The rest is pages,
+// and sessions, in client.go, which makes the client, and in signin.go, errors.go, api.go and task.go. The rest is pages,
 // and the live view of what the cache does.
 package main
 

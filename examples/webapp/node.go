@@ -72,13 +72,7 @@ func newNode(ctx context.Context, a *app, number int, listener net.Listener) (*n
 	if err != nil {
 		return nil, err
 	}
-	n.client, err = xoauth2.New(ctx, n.cache, &xoauth2.Options{
-		ClientSecret: clientSecret,
-		RedirectURL:  n.url + "/callback",
-		Scopes:       []string{"openid", "profile", "offline_access", apiScope},
-		HTTPClient:   &http.Client{Transport: a.outgoing, Timeout: refreshTimeout},
-	})
-	if err != nil {
+	if n.client, err = n.newClient(ctx); err != nil {
 		return nil, errors.Join(err, n.cache.Close(ctx))
 	}
 	n.web, err = n.client.Web(n.sessions, &xoauth2.WebOptions{Fail: n.fail, Program: wantsJSON, Timeout: a.patience})

@@ -60,11 +60,13 @@ func (b *browser) plant(t *testing.T, s *site, value string) {
 
 // TestBrowserPlantedCookie: an attacker whose cookie the victim signs in with has got
 // nothing by it (session fixation).
-func TestBrowserPlantedCookie(t *testing.T) {
-	s := open(t)
+func TestBrowserPlantedCookie(t *testing.T) { eachClient(t, browserPlantedCookie) }
+
+func browserPlantedCookie(t *testing.T, client string) {
+	s := open(t, client)
 	home := s.nodes[0].url
 	t.Run("of nobody", func(t *testing.T) {
-		attacker, victim := openBrowser(t), openBrowser(t)
+		attacker, victim := openBrowser(t, s), openBrowser(t, s)
 		attacker.do(t, chromedp.Navigate(home+"/signin?login_hint=mallory")) // begins a sign-in: there is a session
 		attacker.waitFor(t, `document.querySelector("#username")`)
 		planted := attacker.cookie(t, s)
@@ -88,7 +90,7 @@ func TestBrowserPlantedCookie(t *testing.T) {
 		victim.says(t, "h1", "Hello, Ada Lovelace")
 	})
 	t.Run("of the attacker", func(t *testing.T) {
-		attacker, victim := openBrowser(t), openBrowser(t)
+		attacker, victim := openBrowser(t, s), openBrowser(t, s)
 		attacker.signIn(t, s, "mallory")
 		attacker.press(t, "Call the API") // something that the session remembers
 		attacker.says(t, "#notice", "mallory")
@@ -105,9 +107,11 @@ func TestBrowserPlantedCookie(t *testing.T) {
 
 // TestBrowserConsent asks for consent in the middle of a request, which is refused once
 // and then given, and goes on where the user was.
-func TestBrowserConsent(t *testing.T) {
-	s := open(t)
-	b := openBrowser(t)
+func TestBrowserConsent(t *testing.T) { eachClient(t, browserConsent) }
+
+func browserConsent(t *testing.T, client string) {
+	s := open(t, client)
+	b := openBrowser(t, s)
 	b.signIn(t, s, "ada")
 	b.says(t, "#live", "live")
 	b.fits(t)
@@ -187,9 +191,11 @@ func TestBrowserConsent(t *testing.T) {
 }
 
 // TestBrowserConsentOfAnother has somebody else answer at the identity server.
-func TestBrowserConsentOfAnother(t *testing.T) {
-	s := open(t)
-	b := openBrowser(t)
+func TestBrowserConsentOfAnother(t *testing.T) { eachClient(t, browserConsentOfAnother) }
+
+func browserConsentOfAnother(t *testing.T, client string) {
+	s := open(t, client)
+	b := openBrowser(t, s)
 	b.signIn(t, s, "ada")
 	b.follow(t, "Write a task")
 	b.waitFor(t, `document.querySelector("#username")?.value.startsWith("ada")`)
@@ -205,9 +211,11 @@ func TestBrowserConsentOfAnother(t *testing.T) {
 
 // TestBrowserSignOutElsewhere: signing out in one browser ends the other, the page that
 // is open there, the one that is not live, and whatever its cookie is used for later.
-func TestBrowserSignOutElsewhere(t *testing.T) {
-	s := open(t)
-	here, there := openBrowser(t), openBrowser(t)
+func TestBrowserSignOutElsewhere(t *testing.T) { eachClient(t, browserSignOutElsewhere) }
+
+func browserSignOutElsewhere(t *testing.T, client string) {
+	s := open(t, client)
+	here, there := openBrowser(t, s), openBrowser(t, s)
 	here.signIn(t, s, "Ada Lovelace")
 	there.signIn(t, s, "Ada Lovelace")
 	there.says(t, "#live", "live")
@@ -263,12 +271,14 @@ func (b *browser) showsNothingOf(t *testing.T, words ...string) {
 
 // TestBrowserBack: after signing out, the back button shows nothing of the user, from
 // whatever the browser has kept.
-func TestBrowserBack(t *testing.T) {
-	s := open(t)
+func TestBrowserBack(t *testing.T) { eachClient(t, browserBack) }
+
+func browserBack(t *testing.T, client string) {
+	s := open(t, client)
 	if err := s.idp().Consent("Ada Lovelace", clientID, writeScope); err != nil {
 		t.Fatal(err)
 	}
-	b := openBrowser(t)
+	b := openBrowser(t, s)
 	b.signIn(t, s, "Ada Lovelace")
 	b.follow(t, "Write a task")
 	b.says(t, "h1", "Write a task")
@@ -306,9 +316,11 @@ func TestBrowserBack(t *testing.T) {
 
 // TestBrowserKeepsPage: a page that a browser has kept all the same, as it was, is
 // hidden before it is shown, and asked for again.
-func TestBrowserKeepsPage(t *testing.T) {
-	s := open(t)
-	b := openBrowser(t)
+func TestBrowserKeepsPage(t *testing.T) { eachClient(t, browserKeepsPage) }
+
+func browserKeepsPage(t *testing.T, client string) {
+	s := open(t, client)
+	b := openBrowser(t, s)
 	b.signIn(t, s, "Ada Lovelace")
 	b.says(t, "#live", "live")
 	b.eval(t, `dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })); ""`) // into the cache of the back button

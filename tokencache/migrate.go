@@ -125,7 +125,7 @@ func Migrate(ctx context.Context, from, to Provider, options *MigrateOptions) (M
 	if err != nil {
 		return MigrateResult{}, err
 	}
-	defer m.drain()
+	defer m.drain(context.WithoutCancel(ctx))
 	err = m.run(ctx)
 	result := m.tell(true)
 	if err == nil && result.Refused+result.Failed > 0 {

@@ -71,8 +71,8 @@ func (e *end) page(ctx context.Context, cursor string) (page, error) {
 }
 
 // drain waits for calls that were left alone, for a moment.
-func (m *migration) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (m *migration) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for _, e := range []*end{m.from, m.to, m.journal} {
 		if e != nil {

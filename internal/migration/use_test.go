@@ -58,8 +58,8 @@ func TestJournal(t *testing.T) {
 
 		// What happens in the source.
 		idle := a.token(t, c.source, tickets["idle"])
+		a.refresh(t, c.source, tickets["refreshed"])
 		refreshed := a.refresh(t, c.source, tickets["refreshed"])
-		refreshed = a.refresh(t, c.source, tickets["refreshed"])
 		check(t, c.source.Partition(tickets["out"].Key()).SignOut(t.Context(), a))
 		check(t, c.source.Partition(tickets["everywhere"].Key()).SignOutEverywhere(t.Context(), a))
 		check(t, c.source.Partition(tickets["back"].Key()).SignOut(t.Context(), a))
@@ -220,7 +220,6 @@ func TestHiddenByMark(t *testing.T) {
 					a.wantOut(t, target, ticket, who+", later, "+kind)
 				}
 			}
-			back = a.signIn(t, source, "back", "")
 			gone, goneSession = hide("gone")
 			was, wasSession = hide("back")
 			back = a.signIn(t, source, "back", "")

@@ -3,6 +3,7 @@ package msal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 
 // ExportReplace is the cache of one MSAL client ([cache.ExportReplace]): for
 // applications that make their own, and call AcquireTokenSilent and its like
-// themselves. It keeps the tokens in one partition, whatever key MSAL suggests, and an
-// MSAL client with it works for nobody else. So make both for each call, or for each
+// themselves. It keeps the tokens in one partition, whatever key MSAL suggests: the one
+// that it is bound to, or that of the context. Make both for each call, or for each
 // request, as the example does.
 //
 // A new MSAL client costs some 3 µs, and a GET of instance discovery that an HTTP client
@@ -39,9 +40,6 @@ import (
 //     spent: sixteen calls that find an expired token make sixteen refreshes. Servers that
 //     rotate refresh tokens and take reuse for theft then sign the user out. Microsoft
 //     Entra ID does not. The client of this package is safe with both.
-//   - MSAL is given the copy in this process if there is one. Where the provider tells of
-//     no changes (Capabilities.Watcher), another machine may have rotated its refresh
-//     token since: set [tokencache.Options.L1MaxAge] to a nanosecond there.
 //   - If the context ends while MSAL waits for the token endpoint, the answer is lost,
 //     and a rotated refresh token with it: hence the WithoutCancel of the example; bound the call
 //     by the HTTP client's timeout, which MSAL's own lacks.
@@ -59,14 +57,35 @@ import (
 //
 // It is safe for concurrent use, as far as the MSAL client is.
 type ExportReplace struct {
-	partition *tokencache.Partition
-	memory    memory
+	bound  *tokencache.Partition // or nil
+	cache  *tokencache.Cache     // where the partition is the context's
+	memory memory
 }
 
 // NewExportReplace returns an ExportReplace for a user's partition, or for one of the
 // application's own.
 func NewExportReplace(p *tokencache.Partition) *ExportReplace {
-	return &ExportReplace{partition: p}
+	return &ExportReplace{bound: p}
+}
+
+// NewContextExportReplace returns an ExportReplace for the partition that the context of
+// each call of MSAL carries ([tokencache.NewContext], which the middleware calls): for
+// code that makes MSAL clients where it has nothing else at hand. A context without
+// one gets [tokencache.ErrNoTokens]. It makes no MSAL client one that users can share:
+// MSAL reads what another call may have put in place of this one's tokens.
+func NewContextExportReplace(cache *tokencache.Cache) *ExportReplace {
+	return &ExportReplace{cache: cache}
+}
+
+// partition is the one that a call works with.
+func (x *ExportReplace) partition(ctx context.Context) (*tokencache.Partition, error) {
+	if x.bound != nil {
+		return x.bound, nil
+	}
+	if p, ok := x.cache.FromContext(ctx); ok {
+		return p, nil
+	}
+	return nil, errNobody
 }
 
 var _ cache.ExportReplace = (*ExportReplace)(nil)
@@ -74,6 +93,7 @@ var _ cache.ExportReplace = (*ExportReplace)(nil)
 var (
 	errNoKey = errors.New("msal: MSAL does not say whose tokens it means (RemoveAccount, Accounts): " +
 		"sign out with Partition.SignOut, and sign in with Exchange")
+	errNobody   = fmt.Errorf("%w: nobody is signed in to the context of the MSAL call", tokencache.ErrNoTokens)
 	errOtherKey = errors.New("msal: the MSAL client works with the partition of another account: " +
 		"make an MSAL client and an ExportReplace for each user")
 )
@@ -86,8 +106,11 @@ var (
 // [tokencache.Partition.Token], such as [tokencache.ErrNoTokens] and
 // [tokencache.ErrUnavailable], and one if MSAL means another partition.
 func (x *ExportReplace) Replace(ctx context.Context, client cache.Unmarshaler, hints cache.ReplaceHints) error {
-	account := x.partition.Key().Account()
-	switch kind := kindOf(hints.PartitionKey, account); kind {
+	p, err := x.partition(ctx)
+	if err != nil {
+		return errors.Join(err, client.Unmarshal(nil))
+	}
+	switch kindOf(hints.PartitionKey, p.Key().Account()) {
 	case onBehalf:
 		return client.Unmarshal(nil)
 	case otherKey:
@@ -95,7 +118,7 @@ func (x *ExportReplace) Replace(ctx context.Context, client cache.Unmarshaler, h
 	case noKey:
 		return errNoKey
 	}
-	given, err := x.load(ctx, client)
+	given, err := x.load(ctx, p, client)
 	if err != nil {
 		return errors.Join(err, client.Unmarshal(nil))
 	}
@@ -106,21 +129,23 @@ func (x *ExportReplace) Replace(ctx context.Context, client cache.Unmarshaler, h
 // load returns what the client is to work with. By the second Replace of a call, MSAL
 // holds new tokens, and an error would lose them: what it was given at the first, a
 // moment ago, is then good enough, because Export makes the change to what is stored.
-func (x *ExportReplace) load(ctx context.Context, client cache.Unmarshaler) (*given, error) {
-	ctx = context.WithoutCancel(ctx)
-	before := x.memory.get(client)
-	tokens, err := x.partition.Tokens(ctx)
+//
+// It reads past the copies of this process: another machine may have spent the refresh
+// token in one.
+func (x *ExportReplace) load(ctx context.Context, p *tokencache.Partition, client cache.Unmarshaler) (*given, error) {
+	before := x.memory.get(client, p.Key())
+	tokens, err := p.Reload(context.WithoutCancel(ctx))
 	switch {
 	case err == nil:
-		return newGiven(tokens)
+		return newGiven(p.Key(), tokens)
 	case errors.Is(err, tokencache.ErrNoTokens) && before != nil:
 		// Export finds out why: a partition that was evicted is made again, and one
 		// that was removed is not.
-		return &given{tokens: before.tokens, at: before.at}, nil
+		return &given{key: p.Key(), tokens: before.tokens, at: before.at}, nil
 	case errors.Is(err, tokencache.ErrUnavailable) && before != nil:
 		return before, nil
-	case x.partition.Key().Account() == "" && isNone(err):
-		return &given{tokens: &tokencache.Tokens{}, at: time.Now()}, nil // the application can always ask for another
+	case p.Key().Account() == "" && isNone(err):
+		return &given{key: p.Key(), tokens: &tokencache.Tokens{}, at: time.Now()}, nil // the application can always ask for another
 	}
 	return nil, err
 }
@@ -141,7 +166,11 @@ func isNone(err error) bool {
 // because a hook refuses it or it is too large, is handed out and not stored: the cache's
 // events tell.
 func (x *ExportReplace) Export(ctx context.Context, client cache.Marshaler, hints cache.ExportHints) error {
-	switch kindOf(hints.PartitionKey, x.partition.Key().Account()) {
+	p, err := x.partition(ctx)
+	if err != nil {
+		return err
+	}
+	switch kindOf(hints.PartitionKey, p.Key().Account()) {
 	case onBehalf:
 		return nil
 	case otherKey:
@@ -153,7 +182,7 @@ func (x *ExportReplace) Export(ctx context.Context, client cache.Marshaler, hint
 	if err != nil {
 		return err
 	}
-	before := x.memory.get(client)
+	before := x.memory.get(client, p.Key())
 	if before == nil { // MSAL has not asked before: a refresh token is stored if there is none
 		before = &given{tokens: &tokencache.Tokens{}}
 	}
@@ -161,7 +190,7 @@ func (x *ExportReplace) Export(ctx context.Context, client cache.Marshaler, hint
 	if err != nil {
 		return nil //nolint:nilerr // more than a cache holds, or not what MSAL writes: the caller still gets the token
 	}
-	err = x.partition.Merge(ctx, before.tokens, after)
+	err = p.Merge(ctx, before.tokens, after)
 	if errors.Is(err, tokencache.ErrNoTokens) || errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}

@@ -134,11 +134,12 @@ func sessionOf(idToken string) string {
 		return ""
 	}
 	var claims struct {
-		SID string `json:"sid"`
+		Issuer string `json:"iss"`
+		SID    string `json:"sid"`
 	}
 	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(body, &claims) != nil {
+	if err != nil || json.Unmarshal(body, &claims) != nil || claims.SID == "" {
 		return ""
 	}
-	return claims.SID
+	return claims.Issuer + " " + claims.SID // as xoauth2 names it
 }

@@ -142,17 +142,17 @@ func TestMemory(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			m.put(new(int), &given{at: time.Now()})
 		}
-		if len(m.all) != memorySize || m.get(first) != nil {
-			t.Errorf("%d clients are remembered, the first among them: %v", len(m.all), m.get(first) != nil)
+		if len(m.all) != memorySize || m.get(first, tokencache.Key{}) != nil {
+			t.Errorf("%d clients are remembered, the first among them: %v", len(m.all), m.get(first, tokencache.Key{}) != nil)
 		}
 		last := new(int)
 		m.put(last, &given{at: time.Now()})
 		time.Sleep(memoryAge - time.Millisecond)
-		if m.get(last) == nil {
+		if m.get(last, tokencache.Key{}) == nil {
 			t.Error("forgotten too early")
 		}
 		time.Sleep(time.Millisecond)
-		if m.get(last) != nil {
+		if m.get(last, tokencache.Key{}) != nil {
 			t.Error("remembered for too long")
 		}
 		m.put(first, &given{at: time.Now()})

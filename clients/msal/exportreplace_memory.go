@@ -10,17 +10,18 @@ import (
 
 // given is what an MSAL client was filled with.
 type given struct {
+	key    tokencache.Key     // of the partition
 	tokens *tokencache.Tokens // as the partition had it, with what Merge wants to know
 	text   []byte             // as the client got it; nil for nothing
 	at     time.Time
 }
 
-func newGiven(tokens *tokencache.Tokens) (*given, error) {
+func newGiven(key tokencache.Key, tokens *tokencache.Tokens) (*given, error) {
 	text, err := tokens.MarshalJSON()
 	if err == nil {
 		text, err = forMSAL(text)
 	}
-	return &given{tokens: tokens, text: text, at: time.Now()}, err
+	return &given{key: key, tokens: tokens, text: text, at: time.Now()}, err
 }
 
 // changed is what the client has made of it. MSAL does not date what it writes, and what
@@ -58,10 +59,11 @@ const (
 	memorySize = 64
 )
 
-func (m *memory) get(client any) *given {
+// get returns what the client was given of the partition, nil if that was another's.
+func (m *memory) get(client any, key tokencache.Key) *given {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if g := m.all[client]; g != nil && time.Since(g.at) < memoryAge {
+	if g := m.all[client]; g != nil && g.key == key && time.Since(g.at) < memoryAge {
 		return g
 	}
 	return nil

@@ -371,3 +371,36 @@ func TestErrorsThroughMSAL(t *testing.T) {
 		t.Errorf("%d refreshes, want none", n)
 	}
 }
+
+// The partition is that of each call's context, and a context without one is nobody's.
+func TestContextExportReplace(t *testing.T) {
+	t.Parallel()
+	w := newStage(t)
+	c := w.cache(w.provider())
+	accessor := msal.NewContextExportReplace(c)
+	shared := w.client(accessor)
+	users := []*tokencache.Partition{c.Partition(w.enter(c, "anna").Key()), c.Partition(w.enter(c, "berta").Key())}
+	seen := map[string]bool{}
+	for _, client := range []confidential.Client{w.client(accessor), shared, shared} { // one after the other
+		for i, p := range users {
+			ctx := tokencache.NewContext(t.Context(), p)
+			ar, err := w.silent(ctx, client, p.Key().Account(), "api://context/Read")
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[ar.AccessToken] = true
+			if _, err := w.silent(ctx, client, users[1-i].Key().Account(), "api://context/Read"); err == nil {
+				t.Error("another user's token, for the context of this one")
+			}
+		}
+	}
+	if len(seen) != len(users) {
+		t.Errorf("%d tokens for %d users", len(seen), len(users))
+	}
+	if _, err := w.silent(t.Context(), shared, users[0].Key().Account(), "api://context/Read"); !errors.Is(err, tokencache.ErrNoTokens) {
+		t.Errorf("without a partition: %v", err)
+	}
+	for _, p := range users {
+		w.alive(p)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"strconv"
@@ -89,6 +90,7 @@ func (s *Server) serve(listener *net.TCPListener, host string) error {
 		WriteTimeout:      exchangeLimit,
 		IdleTimeout:       exchangeLimit,
 		MaxHeaderBytes:    maxFormBytes,
+		ErrorLog:          log.New(errorLog{}, "", log.LstdFlags),
 	}
 	scheme := "http"
 	if s.opts.TLS {

@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
 	"time"
 )
 
@@ -68,4 +70,15 @@ func newCertificate(ip net.IP) (*tls.Config, *x509.Certificate, error) {
 		MinVersion:   tls.VersionTLS12,
 	}
 	return config, cert, nil
+}
+
+// errorLog writes what net/http has to tell to the standard error stream, but for the
+// handshakes that a browser breaks off to ask about the certificate.
+type errorLog struct{}
+
+func (errorLog) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		return len(line), nil
+	}
+	return os.Stderr.Write(line)
 }

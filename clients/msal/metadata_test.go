@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coatcheck-go/coatcheck/clients/msal"
@@ -101,6 +103,28 @@ func TestRegion(t *testing.T) {
 	defer mu.Unlock()
 	if hosts["westeurope.127.0.0.1"] == 0 {
 		t.Errorf("asked were %v", hosts)
+	}
+}
+
+// Users' tokens do not: a region has none, and MSAL would ask it all the same.
+func TestRegionIsNotForUsers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	w.answersForAll(t)
+	var regional atomic.Int64
+	w.metadata.answer(func(req *http.Request) *http.Response {
+		if strings.HasPrefix(req.URL.Hostname(), "westeurope.") {
+			regional.Add(1)
+		}
+		return nil
+	})
+	m := w.machine(t, "app", msal.Options{
+		ClientSecret: appSecret, RedirectURL: callbackURL, Scopes: []string{mineScope}, AzureRegion: "westeurope",
+	})
+	ticket := w.signIn(t, m, "anna", nil)
+	w.refreshed(t, m, ticket.Key(), mineScope)
+	if n := regional.Load(); n != 0 {
+		t.Errorf("the region was asked %d times", n)
 	}
 }
 

@@ -187,6 +187,8 @@ func TestAssertionFails(t *testing.T) {
 		"own":        {errors.New("marker-key-of-the-vault"), true},
 		"no tokens":  {tokencache.ErrNoTokens, false},
 		"its caller": {context.Canceled, false},
+		"the system": {fmt.Errorf("marker-key-file: %w", errors.ErrUnsupported), true},
+		"another's":  {errors.Join(errors.ErrUnsupported, tokencache.ErrNoTokens), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +196,9 @@ func TestAssertionFails(t *testing.T) {
 			_, err := m.AppToken(t.Context(), tokencache.Request{Scopes: []string{"api://second/.default"}})
 			if err == nil || errors.Is(err, c.err) != c.told {
 				t.Errorf("got %v", err)
+			}
+			if errors.Is(err, tokencache.ErrNoTokens) {
+				t.Error("it is taken for an answer about the user")
 			}
 			clean(t, err, "marker-key")
 		})

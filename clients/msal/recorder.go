@@ -118,7 +118,7 @@ func (r *recorder) outcome(ctx context.Context, result *confidential.AuthResult,
 		return nil, r.err
 	case r.refused != nil:
 		return r.refused.response(nil), nil
-	case errors.Is(err, errors.ErrUnsupported):
+	case err == errNoScopes, err == errGrant: //nolint:errorlint // not one of the application's own, which may be like it
 		return nil, err
 	}
 	return nil, &unaskedError{err}

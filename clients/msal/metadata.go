@@ -95,3 +95,11 @@ func (m *metadata) keep(address string, a *recorded) {
 	}
 	m.kept[address] = keptMetadata{answer: a, at: time.Now()}
 }
+
+func (m *metadata) forget(addresses []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, address := range addresses {
+		delete(m.kept, address)
+	}
+}

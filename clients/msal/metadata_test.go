@@ -2,6 +2,7 @@ package msal_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -36,6 +37,38 @@ func TestMetadataIsKept(t *testing.T) {
 	w.fault(t, idp.Fault{Endpoint: "discovery", Status: http.StatusServiceUnavailable, Times: 1000})
 	for range 3 {
 		w.refreshed(t, m, ticket.Key(), mineScope)
+	}
+}
+
+// Metadata that MSAL cannot work with is not kept, whatever came before it: the server is
+// asked again as soon as it has mended them.
+func TestMetadataThatIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"incomplete":     `{"token_endpoint":"https://login.example/token"}`,
+		"another issuer": `{"issuer":"https://login.example/","authorization_endpoint":"https://login.example/a","token_endpoint":"https://login.example/t"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, idp.Options{})
+			m := w.app(t)
+			w.metadata.answer(func(req *http.Request) *http.Response {
+				if !strings.HasSuffix(req.URL.Path, "/openid-configuration") {
+					return nil
+				}
+				return &http.Response{
+					StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req,
+				}
+			})
+			app := tokencache.Request{Scopes: []string{"api://second/.default"}}
+			if _, err := m.AppToken(t.Context(), app); err == nil {
+				t.Error("a token from nowhere")
+			}
+			w.metadata.answer(nil)
+			if _, err := m.AppToken(t.Context(), app); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
 	}
 }
 

@@ -26,6 +26,7 @@ type recorder struct {
 	metadata *metadata
 
 	mu       sync.Mutex
+	asked    []string  // the URLs of the metadata that MSAL was given
 	token    *recorded // of the token endpoint, the last one
 	refused  *recorded // of another one, unless it was a success
 	err      error     // of the last request that had no answer
@@ -64,6 +65,8 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 	r.err = err
 	switch {
 	case err != nil:
+	case isMetadata(req) && a.status == http.StatusOK:
+		r.asked = append(r.asked, req.URL.String())
 	case isTokenEndpoint(req):
 		r.token = a
 		if r.answered != nil {
@@ -121,6 +124,7 @@ func (r *recorder) outcome(ctx context.Context, result *confidential.AuthResult,
 	case err == errNoScopes, err == errGrant: //nolint:errorlint // not one of the application's own, which may be like it
 		return nil, err
 	}
+	r.metadata.forget(r.asked) // MSAL may have found fault with it
 	return nil, &unaskedError{err}
 }
 

@@ -239,6 +239,14 @@ func TestDeviceCode(t *testing.T) {
 		t.Errorf("the server was asked %d times", n)
 	}
 
+	asked := w.idp.Stats().TokenRequests.DeviceCode
+	if _, err := m.CompleteDevice(t.Context(), d); !errors.Is(err, xoauth2.ErrDeviceCode) {
+		t.Errorf("completed twice: %v", err)
+	}
+	if n := w.idp.Stats().TokenRequests.DeviceCode; n != asked {
+		t.Error("the sign-in is kept, with its tokens, after it was completed")
+	}
+
 	d, err = m.BeginDevice(t.Context(), nil)
 	must(t, err)
 	must(t, w.idp.DenyDevice(d.UserCode))

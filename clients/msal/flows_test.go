@@ -226,6 +226,7 @@ func TestDeviceCode(t *testing.T) {
 	m := w.machine(t, "public", msal.Options{Scopes: []string{secondScope}})
 	d, err := m.BeginDevice(t.Context(), nil)
 	must(t, err)
+	w.fault(t, idp.Fault{Endpoint: "token", Kind: "garbage"}) // which is waited for
 	go func() {
 		time.Sleep(1500 * time.Millisecond) // so that it is asked for in vain at first
 		if err := w.idp.ApproveDevice(d.UserCode, "anna"); err != nil {

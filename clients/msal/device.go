@@ -43,7 +43,7 @@ func (e *engine) device(ctx context.Context, r *xoauth2.TokenRequest, rec *recor
 	}
 	d := e.devices.get(r.Form.Get("device_code"))
 	if d == nil { // it has ended, or was begun by another process
-		return refusal("expired_token"), nil
+		return refusal("expired_token").response(nil), nil
 	}
 	resp, issued, err := d.poll(ctx)
 	if issued {
@@ -83,9 +83,10 @@ func (r *recorder) begin(answered func()) {
 	r.token, r.refused, r.err, r.answered = nil, nil, nil, answered
 }
 
-func refusal(code string) *http.Response {
+// refusal is an answer of the token endpoint's kind.
+func refusal(code string) *recorded {
 	body, _ := json.Marshal(map[string]string{"error": code}) // cannot fail
-	return (&recorded{status: http.StatusBadRequest, header: http.Header{}, body: body}).response(nil)
+	return &recorded{status: http.StatusBadRequest, header: http.Header{}, body: body}
 }
 
 func (d *devices) get(code string) *device {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -281,5 +282,22 @@ func TestClaims(t *testing.T) {
 	must(t, err)
 	if again, err := m.Token(m.of(t, ticket.Key()), mineScope); err != nil || again.AccessToken == tok.AccessToken {
 		t.Errorf("the token with claims is another one: %v", err)
+	}
+}
+
+// Before a password is sent, MSAL asks where the user belongs. A name that belongs nowhere
+// is wrong like any other, and no mistake in the options.
+func TestPasswordOfNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{Passwords: map[string]string{"anna": "marker-password"}})
+	for name, m := range map[string]*machine{
+		"confidential": w.app(t),
+		"public":       w.machine(t, "public", msal.Options{Scopes: []string{secondScope}}),
+	} {
+		_, err := m.SignInWithPassword(t.Context(), strings.Repeat("marker-nobody", 100), "marker-password", nil)
+		if !errors.Is(err, xoauth2.ErrPassword) {
+			t.Errorf("%s: %v", name, err)
+		}
+		clean(t, err, "marker")
 	}
 }

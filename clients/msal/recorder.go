@@ -74,6 +74,8 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 		}
 	case a.status/100 != 2:
 		r.refused = a
+	case isUserRealm(req) && a.ofNobody():
+		r.refused = refusal("invalid_grant")
 	}
 }
 
@@ -82,6 +84,19 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 func isTokenEndpoint(req *http.Request) bool {
 	form := strings.HasPrefix(req.Header.Get("Content-Type"), "application/x-www-form-urlencoded")
 	return req.Method == http.MethodPost && form
+}
+
+// isUserRealm tells whether MSAL asks where a user's password is checked.
+func isUserRealm(req *http.Request) bool {
+	return req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/common/UserRealm/")
+}
+
+// ofNobody tells whether the answer is that nobody has such a name.
+func (a *recorded) ofNobody() bool {
+	var realm struct {
+		Type string `json:"account_type"`
+	}
+	return json.Unmarshal(a.body, &realm) == nil && realm.Type == "Unknown"
 }
 
 // send reads the whole answer. Its errors are those of an HTTP client.

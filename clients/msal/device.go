@@ -43,9 +43,13 @@ func (e *engine) device(ctx context.Context, r *xoauth2.TokenRequest, rec *recor
 	}
 	d := e.devices.get(r.Form.Get("device_code"))
 	if d == nil { // it has ended, or was begun by another process
-		return refusal("expired_token"), nil
+		return refusal("expired_token").response(nil), nil
 	}
-	return d.poll(ctx)
+	resp, issued, err := d.poll(ctx)
+	if issued {
+		e.devices.drop(d.code.Result.DeviceCode) // with the tokens that MSAL and its recorder hold
+	}
+	return resp, err
 }
 
 func (e *engine) beginDevice(ctx context.Context, r *xoauth2.TokenRequest, rec *recorder) (*http.Response, error) {
@@ -61,13 +65,15 @@ func (e *engine) beginDevice(ctx context.Context, r *xoauth2.TokenRequest, rec *
 	return rec.outcome(ctx, &confidential.AuthResult{}, err)
 }
 
-// poll asks once, as its caller has a rhythm of its own: MSAL would ask on and on.
-func (d *device) poll(ctx context.Context) (*http.Response, error) {
+// poll asks once, as its caller has a rhythm of its own: MSAL would ask on and on. It tells
+// whether the answer was tokens.
+func (d *device) poll(ctx context.Context) (resp *http.Response, issued bool, err error) {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.rec.begin(cancel)
-	result, err := d.code.AuthenticationResult(waiting)
-	return d.rec.outcome(ctx, &result, err)
+	result, failed := d.code.AuthenticationResult(waiting)
+	resp, err = d.rec.outcome(ctx, &result, failed)
+	return resp, failed == nil, err
 }
 
 // begin forgets the last answer.
@@ -77,15 +83,22 @@ func (r *recorder) begin(answered func()) {
 	r.token, r.refused, r.err, r.answered = nil, nil, nil, answered
 }
 
-func refusal(code string) *http.Response {
+// refusal is an answer of the token endpoint's kind.
+func refusal(code string) *recorded {
 	body, _ := json.Marshal(map[string]string{"error": code}) // cannot fail
-	return (&recorded{status: http.StatusBadRequest, header: http.Header{}, body: body}).response(nil)
+	return &recorded{status: http.StatusBadRequest, header: http.Header{}, body: body}
 }
 
 func (d *devices) get(code string) *device {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.pending[code]
+}
+
+func (d *devices) drop(code string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pending, code)
 }
 
 // put keeps a sign-in until its codes end.

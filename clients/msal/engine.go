@@ -36,7 +36,7 @@ func newEngine(ns tokencache.Namespace, o *Options) (*engine, error) {
 	e := &engine{authority: o.authority(ns.Issuer), clientID: ns.ClientID, credential: credential, options: *o}
 	// It asks nobody anything. What it says is about the options.
 	if credential != nil {
-		_, err = e.confidential(&recorder{}, nil)
+		_, err = e.confidential(&recorder{}, nil, o.AzureRegion)
 	} else {
 		_, err = e.public(&recorder{}, nil)
 	}
@@ -66,16 +66,20 @@ func (e *engine) exchange(ctx context.Context, r *xoauth2.TokenRequest) (*http.R
 	return rec.outcome(ctx, &result, err)
 }
 
+// noRegion is MSAL's word for none, whatever the environment says.
+const noRegion = "DisableMsalForceRegion"
+
 // confidential returns an MSAL client for one request, whose HTTP client is the recorder.
-func (e *engine) confidential(rec *recorder, accessor cache.ExportReplace) (confidential.Client, error) {
+// An empty region is MSAL's default.
+func (e *engine) confidential(rec *recorder, accessor cache.ExportReplace, region string) (confidential.Client, error) {
 	options := []confidential.Option{
 		confidential.WithHTTPClient(rec),
 		confidential.WithCache(accessor),
 		confidential.WithInstanceDiscovery(!e.options.DisableInstanceDiscovery),
 		confidential.WithClientCapabilities(e.options.Capabilities),
 	}
-	if e.options.AzureRegion != "" {
-		options = append(options, confidential.WithAzureRegion(e.options.AzureRegion))
+	if region != "" {
+		options = append(options, confidential.WithAzureRegion(region))
 	}
 	if e.options.SendX5C {
 		options = append(options, confidential.WithX5C())

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -226,6 +227,7 @@ func TestDeviceCode(t *testing.T) {
 	m := w.machine(t, "public", msal.Options{Scopes: []string{secondScope}})
 	d, err := m.BeginDevice(t.Context(), nil)
 	must(t, err)
+	w.fault(t, idp.Fault{Endpoint: "token", Kind: "garbage"}) // which is waited for
 	go func() {
 		time.Sleep(1500 * time.Millisecond) // so that it is asked for in vain at first
 		if err := w.idp.ApproveDevice(d.UserCode, "anna"); err != nil {
@@ -237,6 +239,14 @@ func TestDeviceCode(t *testing.T) {
 	w.refreshed(t, m, ticket.Key(), secondScope)
 	if n := w.idp.Stats().TokenRequests.DeviceCode; n < 2 || n > 4 {
 		t.Errorf("the server was asked %d times", n)
+	}
+
+	asked := w.idp.Stats().TokenRequests.DeviceCode
+	if _, err := m.CompleteDevice(t.Context(), d); !errors.Is(err, xoauth2.ErrDeviceCode) {
+		t.Errorf("completed twice: %v", err)
+	}
+	if n := w.idp.Stats().TokenRequests.DeviceCode; n != asked {
+		t.Error("the sign-in is kept, with its tokens, after it was completed")
 	}
 
 	d, err = m.BeginDevice(t.Context(), nil)
@@ -272,5 +282,22 @@ func TestClaims(t *testing.T) {
 	must(t, err)
 	if again, err := m.Token(m.of(t, ticket.Key()), mineScope); err != nil || again.AccessToken == tok.AccessToken {
 		t.Errorf("the token with claims is another one: %v", err)
+	}
+}
+
+// Before a password is sent, MSAL asks where the user belongs. A name that belongs nowhere
+// is wrong like any other, and no mistake in the options.
+func TestPasswordOfNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{Passwords: map[string]string{"anna": "marker-password"}})
+	for name, m := range map[string]*machine{
+		"confidential": w.app(t),
+		"public":       w.machine(t, "public", msal.Options{Scopes: []string{secondScope}}),
+	} {
+		_, err := m.SignInWithPassword(t.Context(), strings.Repeat("marker-nobody", 100), "marker-password", nil)
+		if !errors.Is(err, xoauth2.ErrPassword) {
+			t.Errorf("%s: %v", name, err)
+		}
+		clean(t, err, "marker")
 	}
 }

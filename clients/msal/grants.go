@@ -13,8 +13,9 @@ import (
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 )
 
-// The grants that have longer names.
+// The grants that have longer names, or are named twice.
 const (
+	grantClient    = "client_credentials"
 	grantJWTBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	grantDevice    = "urn:ietf:params:oauth:grant-type:device_code"
 )
@@ -23,7 +24,11 @@ var errNoScopes = fmt.Errorf("msal: a request without scopes, which MSAL does no
 
 // askConfidential has MSAL make the request of a client with a credential.
 func (e *engine) askConfidential(ctx context.Context, r *xoauth2.TokenRequest, rec *recorder) (confidential.AuthResult, error) {
-	c, err := e.confidential(rec, spending(r, e.authority, e.clientID))
+	region := noRegion // regions have no users, which MSAL leaves to its caller to know
+	if r.Form.Get("grant_type") == grantClient {
+		region = e.options.AzureRegion
+	}
+	c, err := e.confidential(rec, spending(r, e.authority, e.clientID), region)
 	if err != nil {
 		return confidential.AuthResult{}, err
 	}
@@ -40,7 +45,7 @@ func (e *engine) askConfidential(ctx context.Context, r *xoauth2.TokenRequest, r
 			confidential.WithSilentAccount(confidential.Account{HomeAccountID: spender}))
 	case grant == grantJWTBearer:
 		return c.AcquireTokenOnBehalfOf(ctx, r.Form.Get("assertion"), scopes, tenant, confidential.WithClaims(r.Claims))
-	case grant == "client_credentials":
+	case grant == grantClient:
 		return c.AcquireTokenByCredential(ctx, scopes, tenant, confidential.WithClaims(r.Claims))
 	case grant == "password":
 		return c.AcquireTokenByUsernamePassword(ctx, scopes, r.Form.Get("username"), r.Form.Get("password"), tenant,

@@ -151,7 +151,7 @@ func TestFailures(t *testing.T) {
 		"garbage":    {idp.Fault{Endpoint: "token", Kind: "garbage"}, true},
 		"huge":       {idp.Fault{Endpoint: "token", Kind: "huge"}, true},
 		"discovery":  {idp.Fault{Endpoint: "discovery", Status: http.StatusServiceUnavailable, Times: 10}, true},
-		"discovered": {idp.Fault{Endpoint: "discovery", Kind: "garbage", Times: 10}, false},
+		"discovered": {idp.Fault{Endpoint: "discovery", Kind: "garbage", Times: 10}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -187,6 +187,8 @@ func TestAssertionFails(t *testing.T) {
 		"own":        {errors.New("marker-key-of-the-vault"), true},
 		"no tokens":  {tokencache.ErrNoTokens, false},
 		"its caller": {context.Canceled, false},
+		"the system": {fmt.Errorf("marker-key-file: %w", errors.ErrUnsupported), true},
+		"another's":  {errors.Join(errors.ErrUnsupported, tokencache.ErrNoTokens), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +196,9 @@ func TestAssertionFails(t *testing.T) {
 			_, err := m.AppToken(t.Context(), tokencache.Request{Scopes: []string{"api://second/.default"}})
 			if err == nil || errors.Is(err, c.err) != c.told {
 				t.Errorf("got %v", err)
+			}
+			if errors.Is(err, tokencache.ErrNoTokens) {
+				t.Error("it is taken for an answer about the user")
 			}
 			clean(t, err, "marker-key")
 		})

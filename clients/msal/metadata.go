@@ -3,7 +3,9 @@ package msal
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -29,9 +31,17 @@ const (
 	// metadataLife is for how long an answer is taken for true. Endpoints do not move
 	// from one day to the next.
 	metadataLife = time.Hour
+	// metadataPause is for how long nobody waits for a server that has just failed to
+	// repeat what is kept.
+	metadataPause = time.Minute
 	// maxMetadata bounds the tenants whose metadata is kept.
 	maxMetadata = 256
 )
+
+// panicked is what a flight has panicked with.
+type panicked struct{ value any }
+
+var errNoMetadata = errors.New("the answer has no metadata of an authority")
 
 // isMetadata tells whether a request is about an authority: OpenID Connect Discovery 1.0
 // §4, and Entra ID's instance discovery.
@@ -57,26 +67,34 @@ func (m *metadata) get(hc *http.Client, req *http.Request) (*recorded, error) {
 	if ok && time.Since(old.at) < metadataLife {
 		return old.answer, nil
 	}
-	ask := func() (any, error) { //nolint:contextcheck // see below
+	ask := func() (value any, failed error) { //nolint:contextcheck // see below
+		defer func() {
+			if r := recover(); r != nil {
+				value, failed = panicked{r}, nil
+			}
+		}()
 		// For everybody: the client's own timeout ends it.
 		a, err := send(hc, req.Clone(context.WithoutCancel(req.Context())))
-		if err == nil && a.isMetadata() {
-			m.keep(address, a)
+		switch {
+		case err == nil && a.isMetadata():
+			m.keep(address, a, time.Now())
+		case ok:
+			m.keep(address, old.answer, time.Now().Add(metadataPause-metadataLife))
+			return old.answer, nil
+		case err == nil && a.status == http.StatusOK:
+			return nil, &url.Error{Op: "read", Err: errNoMetadata}
 		}
 		return a, err
 	}
 	select {
 	case r := <-m.flights.DoChan(address, ask):
-		a, _ := r.Val.(*recorded)
-		switch {
-		case ok && (r.Err != nil || !a.isMetadata()):
-			return old.answer, nil
-		case r.Err != nil:
-			return nil, r.Err
+		if p, ok := r.Val.(panicked); ok {
+			panic(p.value) // in its caller, where it can be recovered
 		}
-		return a, nil
-	case <-req.Context().Done():
-		return nil, req.Context().Err()
+		a, _ := r.Val.(*recorded)
+		return a, r.Err
+	case <-req.Context().Done(): // the caller's, or MSAL's own
+		return nil, &url.Error{Op: "wait", Err: req.Context().Err()}
 	}
 }
 
@@ -87,11 +105,19 @@ func (m *metadata) find(address string) (keptMetadata, bool) {
 	return k, ok
 }
 
-func (m *metadata) keep(address string, a *recorded) {
+func (m *metadata) keep(address string, a *recorded, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.kept == nil || len(m.kept) >= maxMetadata {
 		m.kept = map[string]keptMetadata{}
 	}
-	m.kept[address] = keptMetadata{answer: a, at: time.Now()}
+	m.kept[address] = keptMetadata{answer: a, at: at}
+}
+
+func (m *metadata) forget(addresses []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, address := range addresses {
+		delete(m.kept, address)
+	}
 }

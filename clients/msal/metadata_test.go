@@ -2,9 +2,12 @@ package msal_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coatcheck-go/coatcheck/clients/msal"
@@ -34,6 +37,38 @@ func TestMetadataIsKept(t *testing.T) {
 	w.fault(t, idp.Fault{Endpoint: "discovery", Status: http.StatusServiceUnavailable, Times: 1000})
 	for range 3 {
 		w.refreshed(t, m, ticket.Key(), mineScope)
+	}
+}
+
+// Metadata that MSAL cannot work with is not kept, whatever came before it: the server is
+// asked again as soon as it has mended them.
+func TestMetadataThatIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"incomplete":     `{"token_endpoint":"https://login.example/token"}`,
+		"another issuer": `{"issuer":"https://login.example/","authorization_endpoint":"https://login.example/a","token_endpoint":"https://login.example/t"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, idp.Options{})
+			m := w.app(t)
+			w.metadata.answer(func(req *http.Request) *http.Response {
+				if !strings.HasSuffix(req.URL.Path, "/openid-configuration") {
+					return nil
+				}
+				return &http.Response{
+					StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req,
+				}
+			})
+			app := tokencache.Request{Scopes: []string{"api://second/.default"}}
+			if _, err := m.AppToken(t.Context(), app); err == nil {
+				t.Error("a token from nowhere")
+			}
+			w.metadata.answer(nil)
+			if _, err := m.AppToken(t.Context(), app); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
 	}
 }
 
@@ -101,6 +136,28 @@ func TestRegion(t *testing.T) {
 	defer mu.Unlock()
 	if hosts["westeurope.127.0.0.1"] == 0 {
 		t.Errorf("asked were %v", hosts)
+	}
+}
+
+// Users' tokens do not: a region has none, and MSAL would ask it all the same.
+func TestRegionIsNotForUsers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, idp.Options{})
+	w.answersForAll(t)
+	var regional atomic.Int64
+	w.metadata.answer(func(req *http.Request) *http.Response {
+		if strings.HasPrefix(req.URL.Hostname(), "westeurope.") {
+			regional.Add(1)
+		}
+		return nil
+	})
+	m := w.machine(t, "app", msal.Options{
+		ClientSecret: appSecret, RedirectURL: callbackURL, Scopes: []string{mineScope}, AzureRegion: "westeurope",
+	})
+	ticket := w.signIn(t, m, "anna", nil)
+	w.refreshed(t, m, ticket.Key(), mineScope)
+	if n := regional.Load(); n != 0 {
+		t.Errorf("the region was asked %d times", n)
 	}
 }
 

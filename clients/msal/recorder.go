@@ -26,6 +26,7 @@ type recorder struct {
 	metadata *metadata
 
 	mu       sync.Mutex
+	asked    []string  // the URLs of the metadata that MSAL was given
 	token    *recorded // of the token endpoint, the last one
 	refused  *recorded // of another one, unless it was a success
 	err      error     // of the last request that had no answer
@@ -64,6 +65,8 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 	r.err = err
 	switch {
 	case err != nil:
+	case isMetadata(req) && a.status == http.StatusOK:
+		r.asked = append(r.asked, req.URL.String())
 	case isTokenEndpoint(req):
 		r.token = a
 		if r.answered != nil {
@@ -71,6 +74,8 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 		}
 	case a.status/100 != 2:
 		r.refused = a
+	case isUserRealm(req) && a.ofNobody():
+		r.refused = refusal("invalid_grant")
 	}
 }
 
@@ -79,6 +84,19 @@ func (r *recorder) record(req *http.Request, a *recorded, err error) {
 func isTokenEndpoint(req *http.Request) bool {
 	form := strings.HasPrefix(req.Header.Get("Content-Type"), "application/x-www-form-urlencoded")
 	return req.Method == http.MethodPost && form
+}
+
+// isUserRealm tells whether MSAL asks where a user's password is checked.
+func isUserRealm(req *http.Request) bool {
+	return req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/common/UserRealm/")
+}
+
+// ofNobody tells whether the answer is that nobody has such a name.
+func (a *recorded) ofNobody() bool {
+	var realm struct {
+		Type string `json:"account_type"`
+	}
+	return json.Unmarshal(a.body, &realm) == nil && realm.Type == "Unknown"
 }
 
 // send reads the whole answer. Its errors are those of an HTTP client.
@@ -118,9 +136,10 @@ func (r *recorder) outcome(ctx context.Context, result *confidential.AuthResult,
 		return nil, r.err
 	case r.refused != nil:
 		return r.refused.response(nil), nil
-	case errors.Is(err, errors.ErrUnsupported):
+	case err == errNoScopes, err == errGrant: //nolint:errorlint // not one of the application's own, which may be like it
 		return nil, err
 	}
+	r.metadata.forget(r.asked) // MSAL may have found fault with it
 	return nil, &unaskedError{err}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
@@ -28,7 +29,8 @@ type Options struct {
 
 	// RedirectURL and Scopes are those of [xoauth2.Options]. With a sign-in that asks
 	// for scopes of several APIs comes a token for the first one; the user has agreed
-	// to the others, whose tokens are obtained when they are needed.
+	// to the others, whose tokens are obtained when they are needed. A sign-in asks for
+	// profile too, as MSAL always does.
 	RedirectURL string
 	Scopes      []string
 
@@ -53,7 +55,8 @@ type Options struct {
 	SendX5C bool
 
 	// DisableInstanceDiscovery keeps MSAL from asking Microsoft whether it knows the
-	// authority's host: for servers of one's own, which it does not know.
+	// authority's host: for servers of one's own, which it does not know. Without it,
+	// MSAL finds no refresh token there.
 	DisableInstanceDiscovery bool
 }
 
@@ -80,10 +83,19 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*xoauth2.Cli
 		ClientSecret:    o.ClientSecret,
 		ClientAssertion: o.ClientAssertion,
 		RedirectURL:     o.RedirectURL,
-		Scopes:          o.Scopes,
+		Scopes:          o.scopes(),
 		HTTPClient:      o.HTTPClient,
 		Exchange:        e.exchange,
 	})
+}
+
+// scopes are those of a sign-in with profile among them, as MSAL asks for it with each
+// token. A server could refuse what the user was not asked for.
+func (o *Options) scopes() []string {
+	if o.RedirectURL == "" || slices.Contains(o.Scopes, "profile") {
+		return o.Scopes
+	}
+	return append(slices.Clone(o.Scopes), "profile")
 }
 
 // authority returns [Options].Authority, or its default.

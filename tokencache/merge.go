@@ -29,6 +29,9 @@ import (
 // [Partition.Token] that say that there are no tokens, [ErrTooLarge], a hook's, or
 // [ErrUnavailable] if too much is kept already.
 func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error) {
+	if before == nil {
+		before = &Tokens{}
+	}
 	d, err := p.difference(before, after)
 	if err != nil || !d.changes(p.cache.writer(p.key)) {
 		return err

@@ -26,9 +26,10 @@ type Tokens struct {
 // looked at.
 func tokensOf(s *snapshot) *Tokens { return &Tokens{snap: s} }
 
-// view returns the contents, for reading only.
+// view returns the contents, for reading only. Nil is empty.
 func (t *Tokens) view() (*document, error) {
 	switch {
+	case t == nil:
 	case t.snap != nil:
 		return t.snap.document()
 	case t.doc != nil:

@@ -25,7 +25,8 @@ import (
 // is kept, as that of a refresh is: this process answers with it, and stores it later
 // ([EventUnsaved]).
 //
-// Errors: [ErrRemoved] if the user has signed out since before was read, other errors of
+// Errors: [ErrRemoved] if the user has signed out since before was read, or may have: if
+// nothing is stored any more, and before is older than 4 minutes. Other errors of
 // [Partition.Token] that say that there are no tokens, [ErrTooLarge], a hook's, or
 // [ErrUnavailable] if too much is kept already.
 func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error) {
@@ -59,6 +60,9 @@ func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error
 		return base.err
 	}
 	f := &flight{p: p, began: began}
+	if before.snap != nil && !p.key.application() {
+		f.began = before.read // a removal since then may have left no trace by now
+	}
 	next := func(now *state) (meta, *document, error) { return f.apply(base, now, &change{tokens: d}) }
 	saved, err = p.commit(ctx, flightSaveTimeout, access, st, next)
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrConflict) {

@@ -1,7 +1,12 @@
 package tokencache_test
 
 import (
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 // No tokens at all are no reason to panic.
@@ -17,4 +22,25 @@ func TestMergeNil(t *testing.T) {
 	must(t, p.Merge(t.Context(), nil, before))
 	mustExpire(t, p)
 	mustToken(t, p, a, "read")
+}
+
+// Who has signed out stays so, also when no trace of that is left: before may be as old
+// as the library's own memory.
+func TestMergeLongAfterSignOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		cache := newCache(t, newProvider(t), nil)
+		p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+		before, err := p.Tokens(t.Context())
+		must(t, err)
+		d := itemsOf(t, before)
+		(&library{a, "login.example"}).refresh(t, d, "write")
+		must(t, p.SignOut(t.Context(), nil))
+		time.Sleep(10 * time.Minute)
+		wantError(t, p.Merge(t.Context(), before, d.tokens(t)), tokencache.ErrRemoved)
+		if _, err := p.Token(t.Context(), request("write"), nil); !errors.Is(err, tokencache.ErrNoTokens) {
+			t.Errorf("the user is signed in again: %v", err)
+		}
+	})
 }

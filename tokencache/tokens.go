@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // Tokens are the decoded contents of a partition: tokens, and what is known of
@@ -20,6 +21,7 @@ type Tokens struct {
 	// At most one is set, and neither is changed afterwards.
 	snap *snapshot // not decoded yet
 	doc  *document
+	read time.Time // when snap was stored for certain, zero: not known; see Merge
 }
 
 // tokensOf returns the contents of a snapshot. It costs nothing until they are

@@ -87,7 +87,7 @@ func (d *difference) had(s section, it *item) bool {
 }
 
 func (d *difference) hadSecret(it *item) bool {
-	return slices.ContainsFunc(d.before.sections[refreshTokens], func(old *item) bool {
+	return slices.ContainsFunc(slices.Concat(d.before.sections[refreshTokens], d.before.doubles), func(old *item) bool {
 		return sameSecret(Secret(old.text(fieldSecret)), Secret(it.text(fieldSecret)))
 	})
 }

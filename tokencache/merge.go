@@ -87,9 +87,15 @@ func (p *Partition) difference(before, after *Tokens) (*difference, error) {
 	if d.foreign(p.cache.writer(p.key)) {
 		return nil, errOtherAccount
 	}
-	if before.snap != nil {
-		d.used, _, err = before.snap.refreshToken(p.cache.ns.ClientID, p.key.id.account)
+	snap := before.snap
+	if snap == nil { // a copy: what else it was is not known, but the refresh token is
+		was, err := advance(&state{}, func(*state) (meta, *document, error) { return meta{}, d.before, nil }, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		snap = was.snap
 	}
+	d.used, _, err = snap.refreshToken(p.cache.ns.ClientID, p.key.id.account)
 	return d, err
 }
 

@@ -44,3 +44,20 @@ func TestMergeLongAfterSignOut(t *testing.T) {
 		}
 	})
 }
+
+// What was given to the library may have been through another process. The refresh token
+// that it has spent is known all the same, and is not left for the next one to spend.
+func TestMergeOfCopy(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+	before, err := p.Tokens(t.Context())
+	must(t, err)
+	d := itemsOf(t, before)
+	(&library{a, "login.example"}).refresh(t, d, "write")
+	must(t, p.Merge(t.Context(), itemsOf(t, before).tokens(t), d.tokens(t)))
+	mustExpire(t, p)
+	mustToken(t, p, a, "read")
+	a.wantRefreshes(t, 2)
+}

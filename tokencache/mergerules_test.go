@@ -61,3 +61,23 @@ func TestMergeOfCopy(t *testing.T) {
 	mustToken(t, p, a, "read")
 	a.wantRefreshes(t, 2)
 }
+
+// An access token that others have dropped meanwhile is not stored again, because the
+// library writes it a little differently.
+func TestMergeExpired(t *testing.T) {
+	t.Parallel()
+	a := newAuthority()
+	cache := newCache(t, newProvider(t), nil)
+	p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+	before, err := p.Tokens(t.Context())
+	must(t, err)
+	d := itemsOf(t, before)
+	for _, item := range d["AccessToken"] {
+		item["extended_expires_on"], item["token_type"] = "99999999999", "Bearer"
+	}
+	mustExpire(t, p)
+	must(t, p.Merge(t.Context(), before, d.tokens(t)))
+	if _, err := p.Token(t.Context(), request("read"), nil); !errors.Is(err, tokencache.ErrNoTokens) {
+		t.Errorf("the token is there again: %v", err)
+	}
+}

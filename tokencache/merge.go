@@ -56,7 +56,11 @@ func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error
 	if before.snap != nil {
 		base = &state{name: st.name, found: true, mark: before.snap.mark, snap: before.snap}
 	}
-	if base.snap == nil && !p.renewable(base) {
+	switch {
+	case base.snap != nil || p.renewable(base):
+	case base.partial:
+		return errPartial
+	default:
 		return base.err
 	}
 	f := &flight{p: p, began: began}

@@ -81,3 +81,23 @@ func TestMergeExpired(t *testing.T) {
 		t.Errorf("the token is there again: %v", err)
 	}
 }
+
+// Who cannot look whether there are tokens does not say that there are none.
+func TestMergeUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		provider := &faulty{Provider: newProvider(t)}
+		cache := newCache(t, provider, nil)
+		p := cache.Partition(mustSignIn(t, cache, a, "read").Key())
+		before, err := p.Tokens(t.Context())
+		must(t, err)
+		d := itemsOf(t, before)
+		(&library{a, "login.example"}).refresh(t, d, "write")
+		provider.set(refuseLoads, refuseSaves)
+		err = p.Merge(t.Context(), &tokencache.Tokens{}, d.tokens(t))
+		if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNoTokens) {
+			t.Errorf("during an outage: %v", err)
+		}
+	})
+}

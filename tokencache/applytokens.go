@@ -24,15 +24,19 @@ func (a *applier) applyTokens(d *difference) {
 			}
 		}
 	}
+	var family *item
 	for _, it := range d.after.sections[refreshTokens] {
 		if a.spendable(it) && it.text(fieldFamily) != "" && a.signIn {
-			a.putNewer(refreshTokens, it.clone())
+			family = it.clone()
+			a.put(refreshTokens, family)
 		}
 	}
 	if it := a.newest(d); it != nil && a.signIn {
 		it = it.clone()
 		a.put(refreshTokens, it)
 		a.dropRefreshTokensBut(it)
+	} else if family != nil {
+		a.dropRefreshTokensBut(family) // what the last sign-in has left may be why there is another
 	} else if it != nil && (d.used != "" || !a.refreshable()) {
 		merged := *a.change // it may be applied again
 		merged.grant = Grant{RefreshToken: Secret(it.text(fieldSecret)), ClientInfo: it.text(fieldClientInfo)}

@@ -1,6 +1,7 @@
 package tokencache_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -100,4 +101,38 @@ func TestMergeUnknown(t *testing.T) {
 			t.Errorf("during an outage: %v", err)
 		}
 	})
+}
+
+// A sign-in with a refresh token of the family replaces what the last one has left: that
+// may be why the user had to sign in.
+func TestSignInWithFamilyTokens(t *testing.T) {
+	t.Parallel()
+	for name, family := range map[string]string{"own": "", "family": "1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAuthority()
+			cache := newCache(t, newProvider(t), nil)
+			_, err := cache.SignIn(t.Context(), func(context.Context) (tokencache.Grant, error) {
+				return tokencache.Grant{
+					AccessToken: "marker-last", RefreshToken: "marker-dead", Family: family, Account: tokencache.Account{ID: account},
+				}, nil
+			})
+			must(t, err)
+			g, err := a.signIn("read")(t.Context())
+			must(t, err)
+			d, l := items{}, &library{a, "login.example"}
+			l.fill(d, account, g)
+			for _, item := range d["RefreshToken"] {
+				item["family_id"] = "1"
+			}
+			d.put("AppMetadata", "own", map[string]any{"client_id": namespace.ClientID, "environment": l.environment, "family_id": "1"})
+			ticket, err := cache.SignIn(t.Context(), func(context.Context) (tokencache.Grant, error) {
+				return tokencache.Grant{Tokens: d.tokens(t), Account: tokencache.Account{ID: account}}, nil
+			})
+			must(t, err)
+			p := cache.Partition(ticket.Key())
+			mustExpire(t, p)
+			mustToken(t, p, a, "read")
+		})
+	}
 }

@@ -12,7 +12,8 @@ import (
 // the library has now. The difference is made entry by entry to what is stored by now, so
 // that nothing is lost which others have stored meanwhile:
 //
-//   - a refresh token replaces the one that was in before, and no other;
+//   - a refresh token replaces the one that was in before, and no other: so read before
+//     anew for each Merge, or the library's next refresh token is not stored;
 //   - of access tokens and the rest, the newer one stays;
 //   - what is missing in after stays, and so does what is another client's;
 //   - entries of on-behalf-of flows are left out: they belong to an incoming token.

@@ -24,15 +24,19 @@ func (a *applier) applyTokens(d *difference) {
 			}
 		}
 	}
+	var family *item
 	for _, it := range d.after.sections[refreshTokens] {
 		if a.spendable(it) && it.text(fieldFamily) != "" && a.signIn {
-			a.putNewer(refreshTokens, it.clone())
+			family = it.clone()
+			a.put(refreshTokens, family)
 		}
 	}
 	if it := a.newest(d); it != nil && a.signIn {
 		it = it.clone()
 		a.put(refreshTokens, it)
 		a.dropRefreshTokensBut(it)
+	} else if family != nil {
+		a.dropRefreshTokensBut(family) // what the last sign-in has left may be why there is another
 	} else if it != nil && (d.used != "" || !a.refreshable()) {
 		merged := *a.change // it may be applied again
 		merged.grant = Grant{RefreshToken: Secret(it.text(fieldSecret)), ClientInfo: it.text(fieldClientInfo)}
@@ -78,16 +82,20 @@ func (a *applier) newest(d *difference) *item {
 	return newest
 }
 
-// had tells whether the item was there before, as it is now.
+// had tells whether the item was there before, as it is now. An access token is what it
+// is, however the library writes it: others may have dropped it meanwhile.
 func (d *difference) had(s section, it *item) bool {
 	old := d.before.same(s, it)
+	if s == accessTokens && old != nil {
+		return sameSecret(Secret(old.text(fieldSecret)), Secret(it.text(fieldSecret)))
+	}
 	return old != nil && slices.EqualFunc(old.fields, it.fields, func(a, b field) bool {
 		return a.name == b.name && bytes.Equal(a.value, b.value)
 	})
 }
 
 func (d *difference) hadSecret(it *item) bool {
-	return slices.ContainsFunc(d.before.sections[refreshTokens], func(old *item) bool {
+	return slices.ContainsFunc(slices.Concat(d.before.sections[refreshTokens], d.before.doubles), func(old *item) bool {
 		return sameSecret(Secret(old.text(fieldSecret)), Secret(it.text(fieldSecret)))
 	})
 }

@@ -12,7 +12,8 @@ import (
 // the library has now. The difference is made entry by entry to what is stored by now, so
 // that nothing is lost which others have stored meanwhile:
 //
-//   - a refresh token replaces the one that was in before, and no other;
+//   - a refresh token replaces the one that was in before, and no other: so read before
+//     anew for each Merge, or the library's next refresh token is not stored;
 //   - of access tokens and the rest, the newer one stays;
 //   - what is missing in after stays, and so does what is another client's;
 //   - entries of on-behalf-of flows are left out: they belong to an incoming token.
@@ -25,10 +26,14 @@ import (
 // is kept, as that of a refresh is: this process answers with it, and stores it later
 // ([EventUnsaved]).
 //
-// Errors: [ErrRemoved] if the user has signed out since before was read, other errors of
+// Errors: [ErrRemoved] if the user has signed out since before was read, or may have: if
+// nothing is stored any more, and before is older than 4 minutes. Other errors of
 // [Partition.Token] that say that there are no tokens, [ErrTooLarge], a hook's, or
 // [ErrUnavailable] if too much is kept already.
 func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error) {
+	if before == nil {
+		before = &Tokens{}
+	}
 	d, err := p.difference(before, after)
 	if err != nil || !d.changes(p.cache.writer(p.key)) {
 		return err
@@ -52,10 +57,17 @@ func (p *Partition) Merge(ctx context.Context, before, after *Tokens) (err error
 	if before.snap != nil {
 		base = &state{name: st.name, found: true, mark: before.snap.mark, snap: before.snap}
 	}
-	if base.snap == nil && !p.renewable(base) {
+	switch {
+	case base.snap != nil || p.renewable(base):
+	case base.partial:
+		return errPartial
+	default:
 		return base.err
 	}
 	f := &flight{p: p, began: began}
+	if before.snap != nil && !p.key.application() {
+		f.began = before.read // a removal since then may have left no trace by now
+	}
 	next := func(now *state) (meta, *document, error) { return f.apply(base, now, &change{tokens: d}) }
 	saved, err = p.commit(ctx, flightSaveTimeout, access, st, next)
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrConflict) {
@@ -80,9 +92,15 @@ func (p *Partition) difference(before, after *Tokens) (*difference, error) {
 	if d.foreign(p.cache.writer(p.key)) {
 		return nil, errOtherAccount
 	}
-	if before.snap != nil {
-		d.used, _, err = before.snap.refreshToken(p.cache.ns.ClientID, p.key.id.account)
+	snap := before.snap
+	if snap == nil { // a copy: what else it was is not known, but the refresh token is
+		was, err := advance(&state{}, func(*state) (meta, *document, error) { return meta{}, d.before, nil }, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		snap = was.snap
 	}
+	d.used, _, err = snap.refreshToken(p.cache.ns.ClientID, p.key.id.account)
 	return d, err
 }
 

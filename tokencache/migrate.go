@@ -70,7 +70,9 @@ type MigrateResult struct {
 // source is looked at once more. Nothing is ever written to the source.
 //
 // Something else in the target wins: a user who has signed in there keeps that, and
-// an account that was signed out there stays signed out. Tombstones are copied too, and
+// an account that was signed out there stays signed out, as long as the target knows:
+// five minutes after [Partition.SignOut] nothing there tells of it any more, unless what
+// was signed out had been copied with a Journal. Tombstones are copied too, and
 // so are the marks of accounts that were signed out everywhere; what was removed in
 // the source does not come back in the target. Where such an account has signed in to
 // the target as well, the rest of what it has in the source is left, as nobody can tell

@@ -180,11 +180,12 @@ func (p *Partition) Check(ctx context.Context) error {
 // Tokens returns the contents of the partition, for a page that shows what is
 // cached or for an export. Errors are those of Token.
 func (p *Partition) Tokens(ctx context.Context) (*Tokens, error) {
+	read := time.Now().Add(-p.cache.opts.L1MaxAge)
 	s, err := p.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return tokensOf(s), nil
+	return &Tokens{snap: s, read: read}, nil
 }
 
 // Reload is Tokens as the provider has them, past the copies of this process: for

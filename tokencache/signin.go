@@ -148,7 +148,7 @@ func (p *Partition) currentPatiently(ctx context.Context) (st *state, err error)
 	if nerr == nil && errors.Is(ownDeadline(err), ErrUnavailable) {
 		// A save may still succeed. It then only creates: what it would replace
 		// is not known.
-		return &state{name: name, err: ErrNoTokens}, nil
+		return &state{name: name, err: ErrNoTokens, partial: true}, nil
 	}
 	return st, ownDeadline(err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // Tokens are the decoded contents of a partition: tokens, and what is known of
@@ -20,15 +21,17 @@ type Tokens struct {
 	// At most one is set, and neither is changed afterwards.
 	snap *snapshot // not decoded yet
 	doc  *document
+	read time.Time // when snap was stored for certain, zero: not known; see Merge
 }
 
 // tokensOf returns the contents of a snapshot. It costs nothing until they are
 // looked at.
 func tokensOf(s *snapshot) *Tokens { return &Tokens{snap: s} }
 
-// view returns the contents, for reading only.
+// view returns the contents, for reading only. Nil is empty.
 func (t *Tokens) view() (*document, error) {
 	switch {
+	case t == nil:
 	case t.snap != nil:
 		return t.snap.document()
 	case t.doc != nil:

@@ -169,12 +169,17 @@ func testNamesResumed(e *env) {
 	}
 }
 
-// testNamesChanges has others come and go after each page.
+// testNamesChanges has others come and go after each of the first pages: a store that
+// begins anew, as it is restarted over and over, must get to the end.
 func testNamesChanges(e *env) {
 	kept := e.many(manyNames)
 	passing := e.many(200)
 	got := make(map[tokencache.Name]bool)
+	turned := 0
 	e.walk(e.p, "", got, func() {
+		if turned++; turned > 12 {
+			return
+		}
 		for range 20 {
 			e.create(expiring(record("came"), later()))
 			if len(passing) > 0 {

@@ -103,7 +103,9 @@ type MigrateResult struct {
 // stopped, run it once more. Each run brings the target up to date with the source: what
 // has changed there replaces its copy, and what was removed there is removed, as long as
 // the target holds exactly a version that Migrate has put there. What anybody else has
-// written in the target since is left.
+// written in the target since is left, and what is gone from the target is not brought
+// again: its user has signed out there. For a target that was emptied, begin with an
+// empty Journal.
 //
 // Between the last run before the switch and the one after it, users have in the target
 // what was copied. Most go on with it. Two things are late: whose refresh token the

@@ -38,15 +38,15 @@ func direction(t *testing.T, from, to tokencache.Provider, o *tokencache.Migrate
 	a, keys := newAuthority(), newKeys(t)
 	source, target := newCache(t, from, keys), newCache(t, to, keys)
 	tickets, tokens := map[string]tokencache.Ticket{}, map[string]tokencache.Token{}
-	for i := range 12 {
+	for i := range 8 {
 		user := fmt.Sprint("user", i)
 		tickets[user] = a.signIn(t, source, user, "")
 		tickets[user+"/session"] = a.signIn(t, source, user, "session")
 	}
 	a.refresh(t, source, tickets["user1"])
 	check(t, source.Partition(tickets["user2"].Key()).SignOut(t.Context(), a))
-	check(t, source.Partition(tickets["user3"].Key()).SignOutEverywhere(t.Context(), a))
-	check(t, source.Partition(tickets["user4"].Key()).SignOutEverywhere(t.Context(), a))
+	a.signOut(t, source, tickets["user3"])
+	a.signOut(t, source, tickets["user4"])
 	time.Sleep(2 * time.Millisecond)
 	again := a.signIn(t, source, "user4", "")
 	out := map[string]tokencache.Ticket{}
@@ -98,7 +98,7 @@ func direction(t *testing.T, from, to tokencache.Provider, o *tokencache.Migrate
 		a.wantToken(t, target, ticket, tokens[who], who+", later")
 	}
 	// Signing out everywhere finds what was copied.
-	check(t, target.Partition(tickets["user5"].Key()).SignOutEverywhere(t.Context(), a))
+	a.signOut(t, target, tickets["user5"])
 	a.wantOut(t, target, tickets["user5/session"], "user5/session")
 	migrate(t, from, to, o)
 	a.wantOut(t, target, tickets["user5"], "user5")
@@ -134,8 +134,15 @@ func TestMany(t *testing.T) {
 	}
 	wantSame(t, from, to)
 	// From a cursor on the way, as of a process that was killed.
-	if rest := migrate(t, from, to, &tokencache.MigrateOptions{Cursor: told[0].Cursor, RecordsPerSecond: 1_000_000}); rest.Same >= count || rest.Same != rest.Names {
-		t.Errorf("from the middle on: %+v", rest)
+	for _, at := range told {
+		if at.Cursor == "" {
+			continue // the beginning, on a busy machine, or the end
+		}
+		rest := migrate(t, from, to, &tokencache.MigrateOptions{Cursor: at.Cursor, RecordsPerSecond: fast})
+		if rest.Same >= count || rest.Same != rest.Names {
+			t.Errorf("from the middle on: %+v", rest)
+		}
+		break
 	}
 }
 
@@ -147,15 +154,15 @@ func TestCursor(t *testing.T) {
 	stores := map[string]tokencache.Provider{}
 	for _, kind := range []string{"memory", "redis", "postgres", "sqlite"} {
 		stores[kind] = l.open(t, kind)
-		put(t, stores[kind], 600)
+		put(t, stores[kind], 300)
 		ctx, cancel := context.WithCancel(t.Context())
 		to := newMemory(t)
-		r, err := tokencache.Migrate(ctx, cancelling(stores[kind], 1000, cancel), to, nil)
+		r, err := tokencache.Migrate(ctx, cancelling(stores[kind], 540, cancel), to, nil)
 		if !errors.Is(err, context.Canceled) || r.Cursor == "" {
 			t.Fatalf("%s: cancelled: %+v, error %v", kind, r, err)
 		}
 		cursors[kind] = r.Cursor
-		if rest := migrate(t, stores[kind], to, &tokencache.MigrateOptions{Cursor: r.Cursor}); rest.Names >= 600 && kind != "redis" {
+		if rest := migrate(t, stores[kind], to, &tokencache.MigrateOptions{Cursor: r.Cursor}); rest.Names >= 300 && kind != "redis" {
 			t.Errorf("%s: from the cursor on: %+v", kind, rest)
 		}
 		wantSame(t, stores[kind], to)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -285,9 +286,10 @@ func TestChangedOnItsWay(t *testing.T) {
 				c := newCouple(t, journaled)
 				first, second, third := c.a.signIn(t, c.source, "1", ""), c.a.signIn(t, c.source, "2", ""), c.a.signIn(t, c.source, "3", "")
 				target := providertest.NewFaults(c.to)
-				var once sync.Once
+				var begun atomic.Bool
+				changed := make(chan struct{}) // a mutex would keep the bubble's time from going on
 				target.Set(func(ctx context.Context, call *providertest.Call) error {
-					once.Do(func() {
+					if begun.CompareAndSwap(false, true) {
 						c.a.refresh(t, c.source, first)
 						check(t, c.source.Partition(second.Key()).SignOut(t.Context(), c.a))
 						check(t, c.source.Partition(third.Key()).SignOutEverywhere(t.Context(), c.a))
@@ -297,7 +299,9 @@ func TestChangedOnItsWay(t *testing.T) {
 								check(t, c.from.Save(t.Context(), n, tokencache.Record{Version: tokencache.NewVersion(), Expires: time.Now().Add(-1)}, tokencache.Always()))
 							}
 						}
-					})
+						close(changed)
+					}
+					<-changed
 					return call.Do(ctx)
 				}, providertest.OpSave)
 				c.o.AtOnce = 3

@@ -1,6 +1,7 @@
 package tokencache_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,8 +170,17 @@ func TestReload(t *testing.T) {
 	must(t, err)
 	d := itemsOf(t, before)
 	(&library{a, "login.example"}).refresh(t, d, "other")
+	provider.set(func(ctx context.Context, n tokencache.Name) (tokencache.Record, error) { // evicted meanwhile
+		r, err := provider.Provider.Load(ctx, n)
+		return tokencache.Record{Mark: r.Mark}, cmp.Or(err, tokencache.ErrNotFound)
+	}, func(ctx context.Context, n tokencache.Name, r tokencache.Record, _ tokencache.Condition) error {
+		return provider.Provider.Save(ctx, n, r, tokencache.Always())
+	})
 	must(t, p.Merge(t.Context(), before, d.tokens(t)))
+	provider.set(nil, nil)
 	a.wantRefreshes(t, 2)
+	mustToken(t, two.Partition(ticket.Key()), a, "fourth")
+	a.wantRefreshes(t, 3)
 	must(t, two.Partition(ticket.Key()).SignOut(t.Context(), nil))
 	_, err = p.Reload(t.Context())
 	wantError(t, err, tokencache.ErrRemoved)

@@ -199,13 +199,14 @@ func (p *Partition) Reload(ctx context.Context) (tokens *Tokens, err error) {
 	if err != nil {
 		return nil, err
 	}
+	read := time.Now()
 	if st, err = p.current(ctx); err != nil {
 		return nil, err
 	}
 	if st.err != nil {
 		return nil, st.err
 	}
-	return tokensOf(st.snap), nil
+	return &Tokens{snap: st.snap, read: read}, nil
 }
 
 // snapshot loads the partition, with the hooks around it.

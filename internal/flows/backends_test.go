@@ -43,6 +43,9 @@ var backends = []backend{
 // shared are those that several processes can share.
 var shared = backends[2:4]
 
+// patience is how long the caches of the tests wait for their provider.
+const patience = 10 * time.Second
+
 var quiet = slog.New(slog.DiscardHandler)
 
 // startMemory is one process, whose caches are of several clients.
@@ -74,6 +77,8 @@ func startRedis(t *testing.T) *store {
 		t.Helper()
 		o := redisprovider.RecommendedOptions()
 		o.Addrs = []string{server.Addr()}
+		// As patient as the caches of these tests, which are about flows, on a busy machine.
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
 		client := redis.NewUniversalClient(o)
 		t.Cleanup(func() { _ = client.Close() })
 		p, err := redisprovider.New(client, &redisprovider.Options{Log: quiet})

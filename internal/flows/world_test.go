@@ -94,7 +94,7 @@ func (w *world) machine(t *testing.T, clientID string, o *xoauth2.Options) *mach
 	t.Helper()
 	seen := &names{Provider: w.store.connect(t)}
 	cache, err := tokencache.New(seen, tokencache.Namespace{Issuer: w.issuer, ClientID: clientID},
-		&tokencache.Options{Keys: w.keys, ProviderTimeout: 10 * time.Second})
+		&tokencache.Options{Keys: w.keys, ProviderTimeout: patience})
 	check(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

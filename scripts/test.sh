@@ -21,7 +21,8 @@ busy='/(examples/webapi|examples/webapp|internal/failures|internal/fleet|interna
 	# shellcheck disable=SC2046 # a list of packages
 	run $(go list ./... | grep -vE "$busy")
 	(cd bench && run ./...)
-	run -p=2 -parallel=8 ./internal/flows ./internal/interop ./internal/migration ./internal/testserver ./providers/redis ./providers/session
+	run -p=2 -parallel=8 ./internal/flows ./internal/interop ./internal/migration
+	run -p=2 -parallel=8 ./internal/testserver ./providers/redis ./providers/session
 	run -p=1 -parallel=8 ./providers/sql
 	run -p=1 ./internal/fleet ./internal/failures ./examples/webapi ./examples/webapp
 } | tee "$out" | grep -E '^(ok|FAIL|panic:) ' || true

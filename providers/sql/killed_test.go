@@ -80,8 +80,8 @@ type stubborn struct {
 	saved   sync.Map     // versions that were acknowledged
 }
 
-// loaded are the versions that somebody has loaded: who saved one of them has
-// saved it, also if another one is there by now.
+// loaded are the versions and marks that somebody has loaded: who saved one of them
+// has saved it, also if another one is there by now.
 var loaded sync.Map
 
 // again calls f until it has an answer that the contract names, and tells whether
@@ -107,12 +107,23 @@ func (p *stubborn) Load(ctx context.Context, n tokencache.Name) (r tokencache.Re
 		return err
 	}, tokencache.ErrNotFound, tokencache.ErrTooLarge)
 	loaded.Store(r.Version, true)
+	loaded.Store(r.Mark, true)
 	return r, err
 }
 
 func (p *stubborn) Save(ctx context.Context, n tokencache.Name, r tokencache.Record, c tokencache.Condition) error {
-	_, err := again(ctx, func() error { return p.Provider.Save(ctx, n, r, c) },
-		tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
+	tried := false
+	_, err := again(ctx, func() error {
+		// Without a condition it would be carried out once more, over what has come since.
+		if tried && c.Unconditional() {
+			_, lerr := p.Load(ctx, n)
+			if _, ok := loaded.Load(r.Version); ok && lerr == nil {
+				return nil
+			}
+		}
+		tried = true
+		return p.Provider.Save(ctx, n, r, c)
+	}, tokencache.ErrConflict, tokencache.ErrRemoved, tokencache.ErrTooLarge)
 	// The provider repeats too, and does not tell.
 	if _, before := p.saved.Load(r.Version); !before && errors.Is(err, tokencache.ErrConflict) {
 		_, lerr := p.Load(ctx, n)
@@ -188,7 +199,14 @@ func (p stubbornToucher) Touch(ctx context.Context, n tokencache.Name, v tokenca
 type stubbornOwners struct{ tokencache.OwnerIndex }
 
 func (p stubbornOwners) SetMark(ctx context.Context, owner string, mark tokencache.Version, expires time.Time) error {
-	_, err := again(ctx, func() error { return p.OwnerIndex.SetMark(ctx, owner, mark, expires) })
+	tried := false
+	_, err := again(ctx, func() error {
+		if _, ok := loaded.Load(mark); ok && tried { // as with a save without a condition
+			return nil
+		}
+		tried = true
+		return p.OwnerIndex.SetMark(ctx, owner, mark, expires)
+	})
 	return err
 }
 

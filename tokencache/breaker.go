@@ -37,7 +37,7 @@ func newBreakers(changed func(down bool)) breakers {
 // of returns the breaker of a call, nil if nothing must keep it from being made.
 func (b *breakers) of(op string) *breaker {
 	switch op {
-	case "load", "list":
+	case "load", "list", "names":
 		return b.reads
 	case "renew", "touch":
 		// Nobody waits for them. And whoever loses the lease meanwhile loses more: a

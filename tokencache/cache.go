@@ -55,8 +55,8 @@ type Cache struct {
 // persistence; see [Hook].
 //
 // It fails if the namespace is incomplete, an option is out of range, the
-// provider is not in-process and there are no keys to encrypt with, or there is
-// neither a provider nor hooks.
+// provider neither is in-process nor encrypts and there are no keys to encrypt with,
+// or there is neither a provider nor hooks.
 func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -72,13 +72,13 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 		}
 	}
 	caps := provider.Capabilities()
-	keys, err := opts.keys(caps.InProcess)
+	keys, err := opts.keys(caps.InProcess || caps.Encrypts)
 	if err != nil {
 		return nil, err
 	}
 	c.names = newNamer(keys.Names, ns)
 	c.store = store{provider: provider, caps: caps, sealer: sealer{aead: keys.Seal, ns: ns}}
-	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess), punctual: caps.InProcess || caps.Punctual}
+	c.store.calls = &caller{timeout: opts.providerTimeout(caps.InProcess || caps.Local), punctual: caps.InProcess || caps.Punctual}
 	// Another AEAD may ask a server of its own, for as long as it likes.
 	_, local := keys.Seal.(*KeyRing)
 	c.loads.here = caps.Punctual && (local || keys.Seal == nil)
@@ -90,6 +90,9 @@ func New(provider Provider, ns Namespace, options *Options) (*Cache, error) {
 	c.journal.most = journalBytes
 	c.upkeeping = semaphore.NewWeighted(upkeepAtOnce)
 	c.releasing = semaphore.NewWeighted(releaseMost)
+	if caps.Local {
+		opts.L1MaxAge, c.opts.L1MaxAge = 0, 0
+	}
 	if c.l1, err = newL1(opts.L1MaxBytes, opts.L1MaxAge); err != nil {
 		return nil, err
 	}
@@ -112,13 +115,14 @@ func (c *Cache) persistByHooks() (Provider, error) {
 }
 
 // keys returns the keys to use: the given ones, or the fixed name key and no
-// encryption where that is allowed. Partitions that never leave the process
-// need no secret names, and two caches over one memory provider need the same.
-func (o *Options) keys(inProcess bool) (Keys, error) {
+// encryption where that is allowed. Partitions that never leave the process, or only
+// behind the provider's own encryption, need no secret names, and two caches over one
+// provider need the same.
+func (o *Options) keys(protected bool) (Keys, error) {
 	switch {
 	case o.Keys != nil:
 		return *o.Keys, o.Keys.check()
-	case inProcess || o.AllowUnencryptedStorage:
+	case protected || o.AllowUnencryptedStorage:
 		fixed := sha256.Sum256([]byte("coatcheck without keys"))
 		return Keys{Names: fixed[:]}, nil
 	}
@@ -126,10 +130,10 @@ func (o *Options) keys(inProcess bool) (Keys, error) {
 		"set Options.Keys to encrypt them, or AllowUnencryptedStorage to store them as plaintext")
 }
 
-// providerTimeout is longer where calls do not leave the process: all that takes
-// time there is a busy processor, which is no outage.
-func (o *Options) providerTimeout(inProcess bool) time.Duration {
-	if inProcess {
+// providerTimeout is longer where calls do not leave the machine: all that takes
+// time there is a busy processor or disk, which is no outage.
+func (o *Options) providerTimeout(here bool) time.Duration {
+	if here {
 		return 20 * o.ProviderTimeout
 	}
 	return o.ProviderTimeout

@@ -19,6 +19,7 @@ func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	local := newProvider(t)
 	remote := &faulty{Provider: local, hide: func(c *tokencache.Capabilities) { c.InProcess = false }}
+	encrypting := &faulty{Provider: local, hide: func(c *tokencache.Capabilities) { c.InProcess, c.Encrypts = false, true }}
 	good := newKeys(t)
 	for name, tt := range map[string]struct {
 		provider tokencache.Provider
@@ -26,20 +27,21 @@ func TestNewRefuses(t *testing.T) {
 		opts     *tokencache.Options
 		want     string // "" for success
 	}{
-		"in process, nil options":   {local, namespace, nil, ""},
-		"no provider":               {nil, namespace, nil, "provider is nil"},
-		"no issuer":                 {local, tokencache.Namespace{ClientID: "c"}, nil, "issuer"},
-		"no client":                 {local, tokencache.Namespace{Issuer: "i"}, nil, "client ID"},
-		"remote without keys":       {remote, namespace, nil, "AllowUnencryptedStorage"},
-		"remote, plaintext allowed": {remote, namespace, &tokencache.Options{AllowUnencryptedStorage: true}, ""},
-		"remote with keys":          {remote, namespace, &tokencache.Options{Keys: good}, ""},
-		"keys without names":        {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Seal: good.Seal}}, "Keys.Names"},
-		"zero name key":             {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: make([]byte, 32), Seal: good.Seal}}, "Keys.Names"},
-		"nil key ring":              {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32(), Seal: (*tokencache.KeyRing)(nil)}}, "Keys.Seal"},
-		"zero key ring":             {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32(), Seal: &tokencache.KeyRing{}}}, "Keys.Seal"},
-		"keys without sealing":      {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32()}, AllowUnencryptedStorage: true}, "Keys.Seal"},
-		"no bound on L1":            {local, namespace, &tokencache.Options{L1MaxBytes: math.MaxUint64}, ""},
-		"negative duration":         {local, namespace, &tokencache.Options{L1MaxAge: -1}, "negative"},
+		"in process, nil options":    {local, namespace, nil, ""},
+		"no provider":                {nil, namespace, nil, "provider is nil"},
+		"no issuer":                  {local, tokencache.Namespace{ClientID: "c"}, nil, "issuer"},
+		"no client":                  {local, tokencache.Namespace{Issuer: "i"}, nil, "client ID"},
+		"remote without keys":        {remote, namespace, nil, "AllowUnencryptedStorage"},
+		"remote, encrypts by itself": {encrypting, namespace, nil, ""},
+		"remote, plaintext allowed":  {remote, namespace, &tokencache.Options{AllowUnencryptedStorage: true}, ""},
+		"remote with keys":           {remote, namespace, &tokencache.Options{Keys: good}, ""},
+		"keys without names":         {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Seal: good.Seal}}, "Keys.Names"},
+		"zero name key":              {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: make([]byte, 32), Seal: good.Seal}}, "Keys.Names"},
+		"nil key ring":               {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32(), Seal: (*tokencache.KeyRing)(nil)}}, "Keys.Seal"},
+		"zero key ring":              {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32(), Seal: &tokencache.KeyRing{}}}, "Keys.Seal"},
+		"keys without sealing":       {remote, namespace, &tokencache.Options{Keys: &tokencache.Keys{Names: random32()}, AllowUnencryptedStorage: true}, "Keys.Seal"},
+		"no bound on L1":             {local, namespace, &tokencache.Options{L1MaxBytes: math.MaxUint64}, ""},
+		"negative duration":          {local, namespace, &tokencache.Options{L1MaxAge: -1}, "negative"},
 	} {
 		c, err := tokencache.New(tt.provider, tt.ns, tt.opts)
 		if c != nil {

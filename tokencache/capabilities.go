@@ -13,6 +13,15 @@ type Capabilities struct {
 	// InProcess promises that the bytes never leave this process, so that a
 	// [Cache] needs no keys to protect them.
 	InProcess bool
+	// Encrypts promises that the provider itself protects what it stores, or has been
+	// told by whoever made it that it need not: a [Cache] needs no keys for it.
+	Encrypts bool
+	// Local promises that the store is on this machine, and that Load is quick and
+	// answers with what is stored at that moment, whoever wrote it, as reading a file
+	// does. A Cache then keeps no copies of its own, which could only be older
+	// ([Options.L1MaxAge] is nothing), and waits for it as long as for one that is
+	// InProcess.
+	Local bool
 	// Punctual promises that every call ends when the deadline of its context has
 	// passed, or within moments of it, whatever the backend does. What is
 	// InProcess promises it as well. Other calls a [Cache] makes in a goroutine
@@ -35,8 +44,8 @@ type Capabilities struct {
 	Sweeper Sweeper
 	// Pinger tells whether the backend answers, for health checks.
 	Pinger Pinger
-	// Lister goes through everything that is stored, for [Migrate]. A Cache never
-	// asks for it.
+	// Lister goes through everything that is stored, for [Migrate] and
+	// [Cache.Accounts].
 	Lister Lister
 }
 

@@ -62,7 +62,7 @@ func (mv *moving) fit(r *Record) bool {
 		if len(b) < envelopeHeader || b[0] != 'C' || b[1] != 'C' || b[2] != envelopeFormat || b[3] > protectionAEAD {
 			return false
 		}
-		return b[3] != protectionNone || mv.to.caps.InProcess || mv.opts.AllowUnencryptedStorage
+		return b[3] != protectionNone || mv.to.caps.InProcess || mv.to.caps.Encrypts || mv.opts.AllowUnencryptedStorage
 	}
 	return true
 }

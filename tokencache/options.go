@@ -51,8 +51,9 @@ type Options struct {
 	// down. With less than a millisecond nothing is kept. Defaults to 15 seconds.
 	L1MaxAge time.Duration
 	// ProviderTimeout bounds every call to the provider, also where its driver
-	// does not look at the context. A provider that is in-process, where only a busy
-	// processor takes time, has twenty times as much, and must look at the context.
+	// does not look at the context. A provider that is in-process or local, where
+	// only a busy processor or disk takes time, has twenty times as much; one that is
+	// in-process must look at the context.
 	// Without a provider it bounds the hooks. Defaults to 250 ms.
 	ProviderTimeout time.Duration
 }

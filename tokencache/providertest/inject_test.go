@@ -56,7 +56,7 @@ func (s some) Capabilities() tokencache.Capabilities { return s.offers }
 func TestFaultsOffer(t *testing.T) {
 	t.Parallel()
 	all := newReference(none).Capabilities()
-	all.Punctual = true
+	all.Punctual, all.Encrypts, all.Local = true, true, true
 	fields := reflect.TypeFor[tokencache.Capabilities]()
 	for i := range fields.NumField() {
 		var offers tokencache.Capabilities

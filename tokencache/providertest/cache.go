@@ -69,5 +69,6 @@ func cacheGroups() []group {
 		{name: "Leaser", offered: func(c caps) bool { return c.Leaser != nil }, tests: cacheLeaseTests()},
 		{name: "Owners", offered: func(c caps) bool { return c.Owners != nil }, tests: cacheOwnerTests()},
 		{name: "Watcher", offered: func(c caps) bool { return c.Watcher != nil }, tests: cacheWatchTests()},
+		{name: "Local", offered: func(c caps) bool { return c.Local }, tests: cacheLocalTests()},
 	}
 }

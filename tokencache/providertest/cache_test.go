@@ -28,6 +28,28 @@ func TestCacheRealTime(t *testing.T) {
 	})
 }
 
+// TestCacheLocal: a Cache in front of a store on this machine keeps its promises without
+// copies.
+func TestCacheLocal(t *testing.T) {
+	t.Parallel()
+	h := harness(none)
+	first, second := h.New, h.Peer
+	h.New = func(t *testing.T) tokencache.Provider { return near{first(t).(*reference)} }
+	h.Peer = func(t *testing.T, p tokencache.Provider) tokencache.Provider {
+		return near{second(t, p.(near).reference).(*reference)}
+	}
+	providertest.RunCache(t, h)
+}
+
+// near is on this machine.
+type near struct{ *reference }
+
+func (n near) Capabilities() tokencache.Capabilities {
+	c := n.reference.Capabilities()
+	c.Local, c.Watcher = true, nil
+	return c
+}
+
 func TestCacheNothingOffered(t *testing.T) {
 	t.Parallel()
 	h := harness(none)

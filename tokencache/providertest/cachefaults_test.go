@@ -19,6 +19,7 @@ func cacheFaults() map[fault][]string {
 		plaintext:           {"Sealing/Opaque", "Sealing/Copied", "Sealing/Older", "Sealing/OtherKeys"},
 		peerNothing:         {"Tokens/SignIn", "Tokens/TwoSignIns", "Tokens/WithoutLeases", "Owners/OneSession"},
 		peerRecords:         {"Tokens/PeerSees", "SignOut/Copies"},
+		localCopies:         {"Local/AtOnce"},
 		watchBabbles:        {"Tokens/FromL1"},
 		conditionsIgnored:   {"Tokens/Scopes", "Tokens/TwoSignIns"},
 		largeTruncated:      {"Tokens/Large"},

@@ -17,6 +17,7 @@ const (
 
 	promiseMaxAge     = "the bound on how long a change by another machine goes unseen when the provider does not tell of it"
 	promiseWatch      = "Without it, their copies live on in this process until Options.L1MaxAge."
+	promiseLocal      = "Load is quick and answers with what is stored at that moment, whoever wrote it, as reading a file does."
 	promiseSignOut    = "Other sessions of the same account are then without tokens, on other machines as soon as their copies end"
 	promiseRemoved    = "ErrRemoved means that the partition was removed: the user signed out."
 	promiseSignIn     = "A sign-in may replace what a refresh may not: a removed partition, or one that cannot be read."

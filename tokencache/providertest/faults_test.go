@@ -107,6 +107,7 @@ const (
 	tombstoneIgnored fault = "acknowledges tombstones that it does not keep"
 	touchNothing     fault = "acknowledges a touch that it does not make"
 	listNothing      fault = "lists nothing"
+	localCopies      fault = "is on this machine, and keeps copies"
 	watchBabbles     fault = "tells of changes when a record is only loaded"
 )
 

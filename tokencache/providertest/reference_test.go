@@ -57,6 +57,7 @@ func (p *reference) Capabilities() tokencache.Capabilities {
 	c := tokencache.Capabilities{
 		InProcess: true, Leaser: p, Toucher: p, Owners: p, Watcher: p, Sweeper: p, Pinger: p, Lister: p,
 	}
+	c.Local = p.fault == localCopies
 	if p.fault == capabilityTypedNil {
 		c.Pinger = (*reference)(nil)
 	}
@@ -117,7 +118,7 @@ func (p *reference) stale(n tokencache.Name, r tokencache.Record, ok bool) (toke
 	if old, changed := p.previous[n]; p.fault == staleRead && changed && p.loads%61 == 0 {
 		return old, true
 	}
-	if p.fault == peerRecords {
+	if p.fault == peerRecords || p.fault == localCopies {
 		if old, kept := p.copies[n]; kept {
 			return old, true
 		}
@@ -244,7 +245,7 @@ func (p *reference) put(n tokencache.Name, r tokencache.Record, there bool) {
 	if there {
 		p.previous[n] = p.records[n]
 	}
-	if p.fault == peerRecords {
+	if p.fault == peerRecords || p.fault == localCopies {
 		p.keep(n, r)
 	}
 	p.records[n] = r

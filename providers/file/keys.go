@@ -1,0 +1,90 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// keyOf returns the key of a file that names it. A process asks for it once.
+func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.KeyRing, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ring != nil && v.ring.IDs()[0] == id {
+		return v.ring, nil
+	}
+	ring, err := v.askKey(ctx, h)
+	switch {
+	case err != nil:
+		return nil, err
+	case ring.IDs()[0] == id:
+	case h.by == protectedByPhrase:
+		return nil, fmt.Errorf("%w: the passphrase is another one", ErrKey)
+	default:
+		return nil, fmt.Errorf("%w: the operating system's key store has another one: "+
+			"the file is another user's or another machine's, or the store was made anew", ErrKey)
+	}
+	v.ring = ring
+	return ring, nil
+}
+
+// askKey asks for the key by which a file is protected.
+func (v *vault) askKey(ctx context.Context, h *header) (*tokencache.KeyRing, error) {
+	switch {
+	case h.by == protectedByPhrase && v.opts.Passphrase == nil:
+		return nil, fmt.Errorf("%w: the file is protected by a passphrase, and none was given", ErrKey)
+	case h.by == protectedByPhrase:
+		return v.derive(ctx, h.params)
+	case v.opts.Passphrase != nil:
+		return nil, fmt.Errorf("%w: it is in the operating system's key store: open the file without a passphrase", ErrKey)
+	}
+	ring, err := stored(ctx, v.opts.Name)
+	if errors.Is(err, errNoEntry) {
+		err = fmt.Errorf("%w: the operating system's key store has none, as if it had been wiped, "+
+			"or the file were another user's or another machine's", ErrKey)
+	}
+	return ring, err
+}
+
+// sealing returns how to write over what was read, and with which key. The caller has
+// the lock of the file.
+func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.KeyRing, error) {
+	if over.ring != nil {
+		return over.header, over.ring, nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.opts.Passphrase != nil {
+		h := header{by: protectedByPhrase, params: newParams()}
+		ring, err := v.derive(ctx, h.params)
+		return h, ring, err
+	}
+	if !over.absent && v.tried {
+		return over.header, nil, nil
+	}
+	v.tried = true
+	ring, err := stored(ctx, v.opts.Name)
+	if errors.Is(err, errNoEntry) {
+		ring, err = store(ctx, v.opts.Name)
+	}
+	switch {
+	case err == nil:
+		return header{by: protectedByStore}, ring, nil
+	case ctx.Err() != nil || !v.opts.AllowUnencryptedStorage || !errors.Is(err, ErrKeyStore):
+		return header{}, nil, err
+	case over.absent:
+		v.opts.Log.WarnContext(ctx, "file: tokens are stored unencrypted, as the operating system's key store does not answer",
+			"cache", v.opts.Name, "error", err)
+	}
+	return header{by: protectedNot}, nil, nil
+}
+
+func (v *vault) derive(ctx context.Context, p params) (*tokencache.KeyRing, error) {
+	passphrase, err := v.opts.Passphrase(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("file: no passphrase: %w", err)
+	}
+	return derived(passphrase, p)
+}

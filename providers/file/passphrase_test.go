@@ -1,0 +1,65 @@
+package file_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/coatcheck/providers/file"
+)
+
+func passphrase(text string) func(context.Context) ([]byte, error) {
+	return func(context.Context) ([]byte, error) { return []byte(text), nil }
+}
+
+// A file under a passphrase opens with it and with nothing else, and stays as it is where
+// it does not.
+func TestPassphrase(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	p := open(t, withPhrase(dir))
+	if err := p.Save(t.Context(), name("x"), record("marker-x"), always); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, open(t, withPhrase(dir)), name("x"), "marker-x")
+	path := filepath.Join(dir, "default.tokens")
+	before, err := os.ReadFile(path)
+	if err != nil || bytes.Contains(before, []byte("marker")) || bytes.Contains(before, []byte("owner")) {
+		t.Fatal("the file can be read:", err)
+	}
+	refused := errors.New("the user has closed the window")
+	for what, tt := range map[string]struct {
+		options file.Options
+		want    error
+		says    string
+	}{
+		"another one":    {file.Options{Passphrase: passphrase("marker-other")}, file.ErrKey, "passphrase is another one"},
+		"none":           {file.Options{}, file.ErrKey, "none was given"},
+		"plain allowed":  {file.Options{AllowUnencryptedStorage: true}, file.ErrKey, "none was given"},
+		"an empty one":   {file.Options{Passphrase: passphrase("")}, nil, "empty"},
+		"an error of it": {file.Options{Passphrase: func(context.Context) ([]byte, error) { return nil, refused }}, refused, "window"},
+	} {
+		tt.options.Dir = dir
+		_, err := file.Open(t.Context(), &tt.options)
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "marker") {
+			t.Errorf("%s: %v, want %q", what, err, tt.says)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Error("the file was changed:", err)
+	}
+}
+
+// The bytes of a passphrase do not stay in memory.
+func TestPassphraseOverwritten(t *testing.T) {
+	t.Parallel()
+	given := []byte("marker-passphrase")
+	open(t, &file.Options{Dir: directory(t), Passphrase: func(context.Context) ([]byte, error) { return given, nil }})
+	if !bytes.Equal(given, make([]byte, len(given))) {
+		t.Error("it is still there")
+	}
+}

@@ -11,7 +11,7 @@ import (
 )
 
 // openFlags keep the opening of a FIFO from waiting.
-const openFlags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
+const openFlags = syscall.O_NONBLOCK
 
 // private tells why others than this user may use what info describes.
 func private(info fs.FileInfo) error {

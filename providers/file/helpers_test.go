@@ -57,3 +57,17 @@ func mustHold(t testing.TB, p tokencache.Provider, n tokencache.Name, want strin
 		t.Errorf("of %q: error %v, and as expected: %v", n.Partition, err, string(r.Sealed) == want)
 	}
 }
+
+func mustMkdir(t testing.TB, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustRemove(t testing.TB, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -43,7 +43,7 @@ func (p *Provider) Acquire(ctx context.Context, name tokencache.Name, ttl time.D
 		if _, busy := held[name]; busy {
 			return tokencache.ErrBusy
 		}
-		w, err := p.vault.look(ctx)
+		w, err := p.vault.lookLocked(ctx)
 		if err != nil {
 			return err
 		}

@@ -128,10 +128,7 @@ func (v *vault) change(ctx context.Context, edit func(d *document, now time.Time
 		return err
 	}
 	defer unlock()
-	w, err := v.look(ctx)
-	if errors.Is(err, errDamaged) {
-		return v.setDamagedAside()
-	}
+	w, err := v.lookLocked(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,17 +230,19 @@ func (v *vault) replaceDamaged(ctx context.Context) error {
 		return fmt.Errorf("file: the token cache is damaged, and could not be set aside: %w", err)
 	}
 	defer unlock()
-	if _, err := v.look(ctx); !errors.Is(err, errDamaged) {
-		return err
-	}
-	return v.setDamagedAside()
+	_, err = v.lookLocked(ctx)
+	return err
 }
 
-// setDamagedAside returns a CorruptError. The caller has the lock.
-func (v *vault) setDamagedAside() error {
+// lookLocked is look for who has the lock: a damaged file is set aside.
+func (v *vault) lookLocked(ctx context.Context) (*view, error) {
+	w, err := v.look(ctx)
+	if !errors.Is(err, errDamaged) {
+		return w, err
+	}
 	path, err := v.disk.setAside()
 	if err != nil {
-		return fmt.Errorf("file: the token cache is damaged, and could not be set aside: %w", explain(err))
+		return nil, fmt.Errorf("file: the token cache is damaged, and could not be set aside: %w", explain(err))
 	}
-	return &CorruptError{Path: path}
+	return nil, &CorruptError{Path: path}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,10 +180,8 @@ func TestKeyringsOfProcesses(t *testing.T) {
 // got.
 func secretChild(t *testing.T, k *testserver.Keyring, what string) string {
 	t.Helper()
-	program, err := os.Executable()
-	check(t, err)
-	cmd := exec.Command(program)
-	cmd.Env = append(append(os.Environ(), k.Env()...), childMode+"=keyring "+what, "GORACE=atexit_sleep_ms=0")
+	cmd := testProgram(t, "keyring "+what)
+	cmd.Env = append(cmd.Env, k.Env()...)
 	out, err := cmd.CombinedOutput()
 	check(t, err)
 	return strings.TrimSpace(string(out))
@@ -193,10 +190,8 @@ func secretChild(t *testing.T, k *testserver.Keyring, what string) string {
 // The daemons end with the process that started them, even if that is killed.
 func TestKeyringEndsWithProcess(t *testing.T) {
 	testserver.NewKeyring(t) // skips where there is none
-	program, err := os.Executable()
-	check(t, err)
-	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), childMode+"=keyring", "TMPDIR="+t.TempDir())
+	cmd := testProgram(t, "keyring")
+	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir())
 	in, err := cmd.StdinPipe()
 	check(t, err)
 	defer func() { _ = in.Close() }()
@@ -234,23 +229,17 @@ func daemons(t *testing.T, address string) [2]int {
 	return pids
 }
 
-// linuxChild is a child of the tests of this system: one that uses the session it
-// is in, or prints the address of one of its own and leaves it running.
-func linuxChild(mode string) (status int, known bool) {
+// keyringChild uses the session it is in, or prints the address of one of its own
+// and leaves it running.
+func keyringChild(mode string) int {
 	switch mode {
 	case "keyring set":
 		fmt.Println(keyring.Set(application, itemName, itemValue))
+		return 0
 	case "keyring get":
 		fmt.Println(getError())
-	case "keyring":
-		return keyringChild(), true
-	default:
-		return 0, false
+		return 0
 	}
-	return 0, true
-}
-
-func keyringChild() int {
 	k, err := testserver.StartKeyring()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

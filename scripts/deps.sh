@@ -26,6 +26,10 @@ programs() {
 	need 'nodejs' 'the tests with MSAL Node' node
 	need 'npm' 'the tests with MSAL Node' npm
 	need 'postgresql' 'the PostgreSQL tests' /usr/lib/postgresql/*/bin/postgres postgres
+	if [ "$(uname -s)" = Linux ]; then # other systems have stores of their own
+		need 'gnome-keyring' 'the tests of the Secret Service' gnome-keyring-daemon
+		need 'dbus-daemon' 'the tests of the Secret Service' dbus-daemon
+	fi
 }
 
 # no_cluster keeps Debian's postgresql from making a database server of its own and starting it with the machine: tests start

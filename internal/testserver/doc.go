@@ -2,7 +2,8 @@
 // processes, and a proxy that misbehaves as told.
 //
 // Redis and PostgreSQL are there, each also as a primary with a copy that can take
-// its place.
+// its place. On Linux there are also a Secret Service on a bus of its own, and what
+// befalls files: a small disk, one that can only be read, another user.
 //
 // A server listens on a free port of 127.0.0.1 and keeps what it writes in a
 // directory of its own. It ends with Close, and on Linux also when the process

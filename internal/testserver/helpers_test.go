@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	case "postgres", "postgres paused":
 		os.Exit(postgresChild(mode == "postgres paused"))
 	default:
+		if status, known := linuxChild(mode); known {
+			os.Exit(status)
+		}
 		os.Exit(child())
 	}
 	goleak.VerifyTestMain(m)

@@ -132,24 +132,30 @@ func (p *process) awaitChildren(children []int, done func(int) bool, what string
 	})
 }
 
-// waker is a process that lets a paused server go on when this process has ended:
-// a server that is stopped cannot obey what the kernel then sends it.
+// waker is a process that does a last thing when this process has ended, mostly to
+// let a paused server go on: a server that is stopped cannot obey what the kernel
+// then sends it.
 type waker struct {
 	proc  *process
 	input io.Closer
 }
 
-// startWaker waits for the end of its input, which comes in any case, or for a
-// line, which comes from end. It is in a process group of its own, as the
-// interrupt key must not end it.
 func startWaker(p *process) (*waker, error) {
+	return startLast(`kill -CONT "$1"`, strconv.Itoa(p.cmd.Process.Pid))
+}
+
+// startLast starts a process for a command of the shell and its argument. It waits
+// for the end of its input, which comes in any case, or for its own, which comes
+// from end. It is in a process group of its own, as the interrupt key must not end
+// it.
+func startLast(command, argument string) (*waker, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("testserver: %w", err)
 	}
 	defer func() { _ = read.Close() }()
-	//nolint:gosec // the argument is a number
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `read -r line || kill -CONT "$1"`, "sh", strconv.Itoa(p.cmd.Process.Pid))
+	//nolint:gosec // commands are of this package, and the argument is none
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", "read -r line || { "+command+"; }", "sh", argument)
 	cmd.Stdin, cmd.SysProcAttr = read, &syscall.SysProcAttr{Setpgid: true}
 	proc, err := startCommand(cmd)
 	if err != nil {
@@ -158,7 +164,7 @@ func startWaker(p *process) (*waker, error) {
 	return &waker{proc: proc, input: write}, nil
 }
 
-// end ends the waker without its waking anybody.
+// end ends the process without its doing anything.
 func (w *waker) end() error {
 	if w == nil {
 		return nil

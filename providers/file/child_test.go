@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/providers/file"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -22,6 +24,8 @@ var children = map[string]func(){
 	"count": childCounts,
 	"write": childWrites,
 	"use":   childUses,
+	"read":  childReads,
+	"last":  childLast,
 }
 
 const (
@@ -65,17 +69,31 @@ func childMust(err error) {
 	}
 }
 
-// childUses saves one more record than there is, and says how many there were, or what
-// is wrong.
+// childReads says what the file has, as it is on the disk.
+func childReads() {
+	b, err := os.ReadFile(filepath.Join(os.Getenv(dirVariable), "default.tokens"))
+	if err != nil {
+		fmt.Println("error:", err)
+		return
+	}
+	fmt.Println("read", len(b))
+}
+
+// childUses saves one more record than there is, and says how many there were and what
+// was saved last before a kill, or what is wrong.
 func childUses() {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
 	p, err := file.Open(ctx, childOptions())
 	if err == nil {
 		var names []tokencache.Name
 		names, _, err = p.Names(ctx, "")
 		if err == nil {
 			fmt.Println("had", len(names))
-			err = p.Save(ctx, name(strconv.Itoa(len(names))), record("marker-child"), tokencache.Condition{})
+			if len(names) > 0 {
+				_, err = p.Load(ctx, names[0])
+			}
+			err = errors.Join(err, p.Save(ctx, name(strconv.Itoa(len(names))), record("marker-child"), tokencache.Condition{}))
 		}
 	}
 	if err != nil {
@@ -116,6 +134,18 @@ func addOne(ctx context.Context, p tokencache.Provider) error {
 		return err
 	}
 	return p.Save(ctx, name("number"), record(strconv.Itoa(number+1)), cond)
+}
+
+// childLast says what was saved last, and saves something else.
+func childLast() {
+	ctx := context.Background()
+	p, err := file.Open(ctx, childOptions())
+	childMust(err)
+	r, err := p.Load(ctx, name("last"))
+	childMust(err)
+	childMust(p.Save(ctx, name("other"), record("marker-other"), always))
+	text, _, _ := strings.Cut(string(r.Sealed), " ")
+	fmt.Println(text)
 }
 
 // childWrites saves until it is killed, and says after each save which one it was.

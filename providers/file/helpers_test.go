@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	keyring.MockInit() // the real one is asked by child processes
+	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "a session")
 	goleak.VerifyTestMain(m)
 }
 

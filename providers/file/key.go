@@ -66,6 +66,9 @@ func store(ctx context.Context, name string) (*tokencache.KeyRing, error) {
 // ask calls the store, whose library has no deadlines, and may wait forever for an
 // answer to a prompt. One that is late is left alone, and its goroutine with it.
 func ask(ctx context.Context, call func() (string, error)) (string, error) {
+	if noBus() {
+		return "", storeError(errors.New("no D-Bus session"))
+	}
 	ctx, cancel := context.WithTimeout(ctx, promptTime)
 	defer cancel()
 	type answer struct {

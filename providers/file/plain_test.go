@@ -25,10 +25,13 @@ func TestNoKeyStore(t *testing.T) {
 	}
 	dir := directory(t)
 	path := filepath.Join(dir, "default.tokens")
-	said := run(t, child(t.Context(), "use", dir, noStore))
-	for _, want := range []string{"gnome-keyring", "dbus-run-session", "passphrase", "unencrypted"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("it says nothing of %s: %s", want, said)
+	var said string
+	for _, env := range []string{"DBUS_SESSION_BUS_ADDRESS=", noStore} {
+		said = run(t, child(t.Context(), "use", dir, env))
+		for _, want := range []string{"gnome-keyring", "dbus-run-session", "passphrase", "unencrypted"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("with %s it says nothing of %s: %s", env, want, said)
+			}
 		}
 	}
 	if _, err := os.Stat(path); err == nil {

@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/coatcheck-go/coatcheck/internal/testserver"
 	"github.com/coatcheck-go/coatcheck/providers/file"
 )
 
@@ -63,49 +64,47 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	session := testserver.NewKeyring(t).Env()
 	dir, number := directory(t), 0
-	open(t, withPhrase(dir))
 	for i := range times {
-		cmd := child(t.Context(), "write", dir, phrase, numberVariable+"="+strconv.Itoa(number+1))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for saves := 0; saves < 1+i%3 && lines.Scan(); saves++ {
-			if number, err = strconv.Atoi(lines.Text()); err != nil {
-				t.Fatal("the process said:", lines.Text())
-			}
-		}
-		time.Sleep(time.Duration(i%20) * 300 * time.Microsecond)
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		for lines.Scan() { // what it said before it died
-			number, _ = strconv.Atoi(lines.Text())
-		}
-		_ = cmd.Wait()
-
-		p := open(t, withPhrase(dir))
-		r, err := p.Load(t.Context(), name("last"))
-		if err != nil {
-			t.Fatalf("after %d kills: %v", i+1, err)
-		}
-		text, _, _ := strings.Cut(string(r.Sealed), " ")
-		if got, err := strconv.Atoi(text); err != nil || got != number && got != number+1 {
-			t.Fatalf("after %d kills: %v saved, %d said", i+1, text, number)
+		env := append(session, numberVariable+"="+strconv.Itoa(number+1))
+		number = killed(t, child(t.Context(), "write", dir, env...), 1+i%3, time.Duration(i%20)*300*time.Microsecond)
+		said := run(t, child(t.Context(), "last", dir, session...))
+		if got, err := strconv.Atoi(said); err != nil || got != number && got != number+1 {
+			t.Fatalf("after %d kills: %v is stored, %d was said to be", i+1, said, number)
 		} else {
 			number = got
-		}
-		if err := p.Save(t.Context(), name("other"), record("marker-other"), always); err != nil {
-			t.Fatal(err)
 		}
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(left) != 2 {
 		t.Errorf("left are %d files, %v; want the file and its lock", len(left), err)
 	}
+}
+
+// killed starts a process that saves, kills it a moment after it has said that many
+// times that it has, and returns what it said last.
+func killed(t *testing.T, cmd *exec.Cmd, saves int, moment time.Duration) (last int) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for said := 0; lines.Scan(); said++ {
+		if last, err = strconv.Atoi(lines.Text()); err != nil {
+			t.Fatal("the process said:", lines.Text())
+		}
+		if said+1 == saves {
+			time.Sleep(moment)
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = cmd.Wait()
+	return last
 }

@@ -15,6 +15,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/coatcheck-go/coatcheck/internal/testserver"
+	"github.com/coatcheck-go/coatcheck/providers/file"
 	"github.com/coatcheck-go/coatcheck/providers/memory"
 	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	"github.com/coatcheck-go/coatcheck/providers/session"
@@ -37,7 +38,7 @@ type store struct {
 
 var backends = []backend{
 	{"memory", startMemory, false}, {"session", startSession, false},
-	{"redis", startRedis, true}, {"postgres", startPostgres, true}, {"sqlite", startSQLite, false},
+	{"redis", startRedis, true}, {"postgres", startPostgres, true}, {"sqlite", startSQLite, false}, {"file", startFile, false},
 }
 
 // shared are those that several processes can share.
@@ -102,13 +103,27 @@ func startPostgres(t *testing.T) *store {
 
 func startSQLite(t *testing.T) *store {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "tokens.db")
+	path := filepath.Join(t.TempDir(), "tokens.db")
 	return &store{func(t *testing.T) tokencache.Provider {
 		t.Helper()
-		db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(2000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
+		db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(2000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)")
 		check(t, err)
 		t.Cleanup(func() { _ = db.Close() })
 		return open(t, sqlprovider.SQLite(db, &sqlprovider.Options{Log: quiet}))
+	}}
+}
+
+// startFile is a file that two processes have opened. Its key is in a mock of the
+// operating system's store (see TestMain).
+func startFile(t *testing.T) *store {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "coatcheck")
+	return &store{func(t *testing.T) tokencache.Provider {
+		t.Helper()
+		p, err := file.Open(t.Context(), &file.Options{Dir: dir})
+		check(t, err)
+		t.Cleanup(func() { check(t, p.Close(context.Background())) })
+		return p
 	}}
 }
 

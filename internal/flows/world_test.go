@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/zalando/go-keyring"
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck-go/coatcheck/clients/msal"
@@ -20,7 +22,12 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The real one is that of the tests of providers/file.
+	keyring.MockInit()
+	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "a session")
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	callbackURL = "http://127.0.0.1:45678/callback"

@@ -58,11 +58,8 @@ func TestProcesses(t *testing.T) {
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	times := 50
-	if text := os.Getenv("COATCHECK_KILLS"); text != "" {
-		var err error
-		if times, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+	if os.Getenv("COATCHECK_STRESS") != "" {
+		times = 500
 	}
 	session := testserver.NewKeyring(t).Env()
 	dir, number := directory(t), 0

@@ -1,11 +1,14 @@
 package tokencache
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 )
 
 // generation tells one sign-in of an account from a later one. It is drawn
@@ -46,6 +49,34 @@ func (t Ticket) Key() Key {
 	k.generation = t.generation
 	return k
 }
+
+// Ticket returns the ticket of the sign-in that the partition holds now, as [Cache.SignIn]
+// has returned it: for a program on somebody's machine, which finds its user again by the
+// account alone. In a web app that is what a session's ticket is there to prevent.
+//
+// Errors are those of [Partition.Check], with [ErrNoTokens] also for what another library
+// has written where hooks are the store; and one that is [errors.ErrUnsupported] for a
+// partition that nobody signs in to.
+func (p *Partition) Ticket(ctx context.Context) (Ticket, error) {
+	if kind := p.key.id.kind; kind != kindAccount && kind != kindSession {
+		return Ticket{}, errNobodys
+	}
+	s, err := p.snapshot(ctx)
+	switch {
+	case err != nil:
+		return Ticket{}, err
+	case !s.usable(p.cache.ns.ClientID, p.key.id.account, time.Now()):
+		return Ticket{}, ErrNoTokens
+	case s.generation == generation{}:
+		return Ticket{}, errNoSignIn // it would open every sign-in
+	}
+	return Ticket{account: p.key.id.account, session: p.key.id.part, generation: s.generation}, nil
+}
+
+var (
+	errNobodys  = fmt.Errorf("tokencache: nobody signs in to an application's tokens, or on behalf of a bearer: %w", errors.ErrUnsupported)
+	errNoSignIn = fmt.Errorf("%w: these tokens are not from a sign-in", ErrNoTokens)
+)
 
 const ticketPrefix = "1."
 

@@ -36,6 +36,9 @@
 // enters elsewhere, and [Client.CompleteDevice] waits for that (RFC 8628). Where there
 // is no user at all, as in tests, [Client.SignInWithPassword] may do.
 //
+// On its user's machine, a program keeps the [AuthenticationRecord] of a sign-in, which
+// is no secret, and the next process signs in with it: [Client.SignInSilently].
+//
 // # Who the client is
 //
 // A client proves who it is with [Options.ClientSecret], or with a JWT from

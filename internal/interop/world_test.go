@@ -136,10 +136,15 @@ func (w *world) app(t *testing.T) *app {
 
 func newCache(t *testing.T, issuer string) *tokencache.Cache {
 	t.Helper()
+	return newCacheOf(t, issuer, clientID)
+}
+
+func newCacheOf(t *testing.T, issuer, client string) *tokencache.Cache {
+	t.Helper()
 	provider, err := memory.New(nil)
 	check(t, err)
 	t.Cleanup(func() { check(t, provider.Close(context.Background())) })
-	cache, err := tokencache.New(provider, tokencache.Namespace{Issuer: issuer, ClientID: clientID}, nil)
+	cache, err := tokencache.New(provider, tokencache.Namespace{Issuer: issuer, ClientID: client}, nil)
 	check(t, err)
 	t.Cleanup(func() { check(t, cache.Close(context.Background())) })
 	return cache

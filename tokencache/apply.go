@@ -109,7 +109,9 @@ func (a *applier) applyAccessToken() {
 	if !strings.EqualFold(g.TokenType, bearer) {
 		it.set(fieldTokenType, g.TokenType)
 	}
-	if ext := newExt(a.req.Resource, a.req.Claims); ext != nil {
+	asked := a.req
+	asked.CAE = asked.CAE || a.signIn && g.CAE
+	if ext := newExt(&asked); ext != nil {
 		it.setRaw(fieldExt, ext)
 		it.set(fieldCredential, "ATExt")
 	}

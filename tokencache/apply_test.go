@@ -112,7 +112,9 @@ func TestApplyThenFind(t *testing.T) {
 		{Tenant: "contoso.test"},
 		{Resource: "https://r"},
 		{Claims: `{"a":1}`},
+		{CAE: true},
 		{Tenant: "t", Resource: "r", Claims: "c"},
+		{Tenant: "t", Resource: "r", Claims: "c", CAE: true},
 	} {
 		for _, w := range []*writer{
 			testWriter(),

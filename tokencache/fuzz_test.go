@@ -49,7 +49,7 @@ func FuzzDocument(f *testing.F) {
 }
 
 func FuzzParsePlain(f *testing.F) {
-	for _, d := range []*document{{}, goldenDocument(f), mustParse(f, string(readFile(f, "sample-msal-go-cache.json")))} {
+	for _, d := range []*document{{}, goldenDocument(f), caeDocument(f), mustParse(f, string(readFile(f, "sample-msal-go-cache.json")))} {
 		b, err := encodePlain(goldenMeta, d, testNow)
 		if err != nil {
 			f.Fatal(err)
@@ -81,7 +81,7 @@ func exercise(t *testing.T, s *snapshot, sound bool) {
 	for i := range s.entries {
 		e := &s.entries[i]
 		q := query{
-			Request:  Request{Scopes: e.scopes, Tenant: e.realm, Resource: e.resource, Refused: "x"},
+			Request:  Request{Scopes: e.scopes, Tenant: e.realm, Resource: e.resource, CAE: e.flags&flagCAE != 0, Refused: "x"},
 			clientID: e.client, account: e.account, assertion: e.assertion, margin: time.Hour,
 		}
 		_, _, err := s.find(&q, testNow)

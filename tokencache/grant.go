@@ -25,6 +25,9 @@ type Grant struct {
 	IDToken Secret
 	// ClientInfo is Microsoft Entra ID's client_info, as received.
 	ClientInfo string
+	// CAE tells that a sign-in's access token was asked for with [Request].CAE, and is
+	// for such requests alone. A refresh ignores it, as it has a request.
+	CAE bool
 	// Family is the family of clients that may use the refresh token, as Microsoft
 	// Entra ID has them for its own (foci); empty for everybody else's.
 	Family string

@@ -76,6 +76,9 @@ func TestJoinDuplicates(t *testing.T) {
 		{"padded assertion hash", "AccessToken", []string{access("k", "A", "user_assertion_hash", "h="), access("l", "B", "userAssertionHash", "h")}, "B"},
 		{"claims", "AccessToken", []string{access("k", "A"), access("l", "B", "requestedClaimsHash", "h")}, "A B"},
 		{"claims of both kinds", "AccessToken", []string{access("k", "A", "requestedClaims", "{}"), access("l", "B", "requestedClaimsHash", claimsHash("{}"))}, "B"},
+		{"continuous access evaluation", "AccessToken", []string{access("k", "A"), withCAE(access("l", "B"))}, "A B"},
+		{"both of that kind", "AccessToken", []string{withCAE(access("k", "A")), withCAE(access("l", "B"))}, "B"},
+		{"that kind, and the claims of its name", "AccessToken", []string{access("k", "A", "requestedClaimsHash", "cae"), withCAE(access("l", "B"))}, "A B"},
 		{"key of MSAL Go", "AccessToken", []string{access("k", "A"), access("l", "B", "ext_cache_key", "h")}, "A B"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -37,7 +38,8 @@ import (
 //	text   realm
 //	text   family: of the refresh token, or of the client
 //	text   resource
-//	text   claims: unpadded base64url SHA-256 of the claims request
+//	text   claims: unpadded base64url SHA-256 of the claims request, after "cae:"
+//	       if the token is one of continuous access evaluation (Request.CAE)
 //	text   assertion: hash of the incoming token, unpadded
 //	u      number of scopes, and so many texts, as granted
 //	u u u  cached, expires, refresh on: seconds since 1970, 0: not known
@@ -47,7 +49,9 @@ import (
 // Texts that do not apply are empty. Flag home: the token is from the directory
 // that its user signed in to. Flag special: the token is not a plain bearer
 // token (pop, for one), or is qualified by something this library does not know,
-// so that it must not be served.
+// so that it must not be served. A token of continuous access evaluation is
+// special on the wire: versions that do not know of it see nothing but that, and
+// obtain another one.
 const (
 	plainMagic  = "CCT\x01"
 	plainHeader = 52
@@ -67,7 +71,33 @@ type entryFlags byte
 const (
 	flagHome    entryFlags = 1
 	flagSpecial entryFlags = 2
+	flagCAE     entryFlags = 4 // in memory alone; see caeMark
 )
+
+// caeMark begins the claims of a token of continuous access evaluation. No hash
+// has a colon.
+const caeMark = "cae:"
+
+// written returns what is written of the flags and the claims.
+func (e *entry) written() (entryFlags, string) {
+	switch {
+	case e.flags&flagCAE != 0:
+		return e.flags&^flagCAE | flagSpecial, caeMark + e.claims
+	case e.flags&flagSpecial != 0 && strings.HasPrefix(e.claims, caeMark):
+		return e.flags, "" // another library's text must not be read as the mark
+	}
+	return e.flags, e.claims
+}
+
+// unmark undoes written.
+func (e *entry) unmark() {
+	if e.kind != entryAccess || e.flags&flagSpecial == 0 {
+		return
+	}
+	if claims, ok := strings.CutPrefix(e.claims, caeMark); ok {
+		e.flags, e.claims = e.flags&^flagSpecial|flagCAE, claims
+	}
+}
 
 // entry is what the index says of one item.
 type entry struct {
@@ -93,8 +123,9 @@ type meta struct {
 var errPlain = errors.New("tokencache: the plaintext of the partition is malformed")
 
 func (e *entry) append(b []byte) []byte {
-	b = append(b, byte(e.kind), byte(e.flags))
-	for _, s := range [...]string{e.client, e.account, e.realm, e.family, e.resource, e.claims, e.assertion} {
+	flags, claims := e.written()
+	b = append(b, byte(e.kind), byte(flags))
+	for _, s := range [...]string{e.client, e.account, e.realm, e.family, e.resource, claims, e.assertion} {
 		b = appendText(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.scopes)))
@@ -162,6 +193,7 @@ func (r *indexReader) entry(e *entry, document int) {
 	for _, s := range [...]*string{&e.client, &e.account, &e.realm, &e.family, &e.resource, &e.claims, &e.assertion} {
 		*s = r.string()
 	}
+	e.unmark()
 	first, count := len(r.scopes), r.number(cap(r.scopes)-len(r.scopes))
 	for range count {
 		r.scopes = append(r.scopes, r.string())

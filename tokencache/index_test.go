@@ -149,9 +149,16 @@ func TestIndexRoundTrip(t *testing.T) {
 		for i := range entries {
 			e := &entries[i]
 			e.kind = entryKind(rapid.IntRange(1, 3).Draw(t, "kind"))
-			e.flags = entryFlags(rapid.IntRange(0, 3).Draw(t, "flags"))
+			flags := 3
+			if e.kind == entryAccess {
+				flags = 7
+			}
+			e.flags = entryFlags(rapid.IntRange(0, flags).Draw(t, "flags"))
 			for _, s := range []*string{&e.client, &e.account, &e.realm, &e.family, &e.resource, &e.claims, &e.assertion} {
 				*s = texts.Draw(t, "text")
+			}
+			if rapid.Bool().Draw(t, "marked") {
+				e.claims = caeMark + e.claims
 			}
 			e.scopes = rapid.SliceOfN(texts, 0, 5).Draw(t, "scopes")
 			for _, n := range []*int64{&e.cachedAt, &e.expires, &e.refreshOn} {
@@ -168,6 +175,9 @@ func TestIndexRoundTrip(t *testing.T) {
 		for i := range entries {
 			if want := entries[i].append(nil); !bytes.Equal(got[i].append(nil), want) {
 				t.Errorf("entry %d differs", i)
+			}
+			if e, g := &entries[i], &got[i]; e.flags&flagCAE != 0 && (e.claims != g.claims || g.flags&flagCAE == 0) || e.flags&flagCAE < g.flags&flagCAE {
+				t.Errorf("entry %d: flags %d and claims %q became %d, %q", i, e.flags, e.claims, g.flags, g.claims)
 			}
 		}
 	})

@@ -122,6 +122,9 @@ func (m *matcher) serves(e *entry) bool {
 	if m.Tenant == "" && e.flags&flagHome == 0 || m.Tenant != "" && e.realm != m.Tenant {
 		return false
 	}
+	if m.CAE != (e.flags&flagCAE != 0) {
+		return false
+	}
 	if m.Claims != "" && e.claims != string(m.claims[:]) {
 		return false
 	}

@@ -104,7 +104,7 @@ func TestFindByRequest(t *testing.T) {
 		return strings.Replace(accessItem(secret, 0, hour, "read"), `"realm":"utid"`, `"realm":"`+realm+`"`, 1)
 	}
 	ext := func(secret, resource, claims string, more ...string) string {
-		return strings.Replace(accessItem(secret, 0, hour, "read", more...), "{", `{"ext":`+string(newExt(resource, claims))+`,`, 1)
+		return strings.Replace(accessItem(secret, 0, hour, "read", more...), "{", `{"ext":`+string(newExt(&Request{Resource: resource, Claims: claims}))+`,`, 1)
 	}
 	tenant := func(t string) func(*query) { return func(q *query) { q.Tenant = t } }
 	claims := func(c string) func(*query) { return func(q *query) { q.Claims = c } }

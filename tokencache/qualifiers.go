@@ -12,16 +12,23 @@ import (
 type qualifiers struct {
 	resource string
 	claims   string // see claimsHash
+	cae      bool   // see Request.CAE
 	foreign  string // what another library added, as it came: not for us to serve
 }
 
 const (
 	extResource = "resource"
 	extClaims   = "claims"
+	extCAE      = "cae" // always with the value caeOn
+	caeOn       = "1"
 )
 
 func (q qualifiers) append(b []byte) []byte {
-	return appendPart(appendPart(appendPart(b, q.resource), q.claims), q.foreign)
+	b = appendPart(appendPart(appendPart(b, q.resource), q.claims), q.foreign)
+	if q.cae {
+		b = appendPart(b, extCAE)
+	}
+	return b
 }
 
 // qualifiers reads them from ext, where MSAL.NET keeps such parameters, and from
@@ -31,11 +38,13 @@ func (it *item) qualifiers() qualifiers {
 	if ext := it.raw(fieldExt); ext != nil {
 		pairs, ok := extPairs(ext)
 		for _, p := range pairs {
-			switch p.name {
-			case extResource:
+			switch {
+			case p.name == extResource:
 				q.resource = p.value
-			case extClaims:
+			case p.name == extClaims:
 				q.claims = p.value
+			case p.name == extCAE && p.value == caeOn:
+				q.cae = true
 			default:
 				ok = false
 			}
@@ -103,23 +112,28 @@ func extHash(ext []byte) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// newExt returns the ext of an access token that was asked for with a
-// resource or claims, nil without either.
-func newExt(resource, claims string) []byte {
-	if resource == "" && claims == "" {
+// newExt returns the ext of an access token that was obtained with a resource,
+// claims or the capability, nil without any. A version of this library, or a
+// library of Microsoft's, that does not know one of them leaves the token alone.
+func newExt(req *Request) []byte {
+	var pairs []extPair // in the order of their names
+	if req.CAE {
+		pairs = append(pairs, extPair{extCAE, caeOn})
+	}
+	if req.Claims != "" {
+		pairs = append(pairs, extPair{extClaims, claimsHash(req.Claims)})
+	}
+	if req.Resource != "" {
+		pairs = append(pairs, extPair{extResource, strings.ToValidUTF8(req.Resource, "\uFFFD")})
+	}
+	if len(pairs) == 0 {
 		return nil
 	}
-	b := []byte{'{'}
-	if claims != "" {
-		b = append(appendQuoted(b, extClaims), ':')
-		b = appendQuoted(b, claimsHash(claims))
-	}
-	if resource != "" {
-		if claims != "" {
-			b = append(b, ',')
-		}
-		b = append(appendQuoted(b, extResource), ':')
-		b = appendQuoted(b, strings.ToValidUTF8(resource, "\uFFFD"))
+	var b []byte
+	for i, p := range pairs {
+		b = append(b, "{,"[min(i, 1)])
+		b = append(appendQuoted(b, p.name), ':')
+		b = appendQuoted(b, p.value)
 	}
 	return append(b, '}')
 }

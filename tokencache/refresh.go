@@ -149,6 +149,9 @@ func flightID(r *Request) string {
 	id = appendPart(id, r.Tenant)
 	id = appendPart(id, r.Resource)
 	id = appendPart(id, r.Claims)
+	if r.CAE {
+		id = appendPart(id, extCAE)
+	}
 	if r.Refused != "" {
 		sum := sha256.Sum256([]byte(r.Refused))
 		id = append(id, sum[:]...)

@@ -18,6 +18,13 @@ type Request struct {
 	// an API's claims challenge demands it. With claims only a token that was
 	// obtained with the same text serves; without, any does, the newest first.
 	Claims string
+	// CAE tells the authorization server that the caller can handle the claims
+	// challenges of continuous access evaluation (Microsoft's client capability
+	// cp1): it may issue a token that lives for a day or more, and that APIs
+	// refuse with a challenge once something has happened to the user. A token
+	// obtained with it never serves a request without it, nor the reverse; they
+	// share the refresh token.
+	CAE bool
 	// Refused is an access token that the API refused. Neither it nor an older one
 	// is served: the cache answers with a newer one or asks the server.
 	Refused Secret

@@ -119,8 +119,11 @@ func (e *entry) describeAccess(it *item, home string) {
 	if e.realm == home {
 		e.flags |= flagHome
 	}
-	if q.foreign != "" || tokenType(it) != bearer {
+	switch {
+	case q.foreign != "" || tokenType(it) != bearer:
 		e.flags |= flagSpecial
+	case q.cae:
+		e.flags |= flagCAE
 	}
 }
 

@@ -28,7 +28,7 @@ type AppClient interface {
 // credential for each request, with SDK clients of its own, and do not keep it for
 // longer: it obtains no token any more when ctx has ended.
 //
-// Of a token request, the scopes, the claims and the tenant are asked for. Without
+// Of a token request, the scopes, the claims, the tenant and EnableCAE are asked for. Without
 // scopes it is an error, as any token of the user's would do. Of the context of a call
 // only its end counts. The credential is safe for concurrent use.
 func New(ctx context.Context, client Client) azcore.TokenCredential {
@@ -60,7 +60,7 @@ func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 	if len(o.Scopes) == 0 {
 		return azcore.AccessToken{}, &finalError{errNoScopes}
 	}
-	tok, err := c.acquire(ctx, tokencache.Request{Scopes: o.Scopes, Tenant: o.TenantID, Claims: o.Claims})
+	tok, err := c.acquire(ctx, tokencache.Request{Scopes: o.Scopes, Tenant: o.TenantID, Claims: o.Claims, CAE: o.EnableCAE})
 	if err != nil {
 		return azcore.AccessToken{}, sorted(err)
 	}

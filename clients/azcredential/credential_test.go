@@ -130,7 +130,7 @@ func TestRequest(t *testing.T) {
 		return tokencache.Token{AccessToken: "marker-token", Expires: expires}, nil
 	})
 	o := policy.TokenRequestOptions{Scopes: []string{vaultScope}, TenantID: "other", Claims: `{"a":1}`, EnableCAE: true}
-	want := tokencache.Request{Scopes: []string{vaultScope}, Tenant: "other", Claims: `{"a":1}`}
+	want := tokencache.Request{Scopes: []string{vaultScope}, Tenant: "other", Claims: `{"a":1}`, CAE: true}
 	for _, credential := range []azcore.TokenCredential{
 		azcredential.New(t.Context(), client), azcredential.NewApp(client),
 	} {

@@ -32,8 +32,13 @@
 // client asks again with the service's claims, and the cache the authorization server.
 // If that wants the user, the error of the SDK's method is, for [errors.As], a
 // *[tokencache.InteractionRequiredError] with the claims, for Web.StepUp of package
-// xoauth2. Whether tokens are of the kind that is challenged is a setting of the client:
-// Capabilities of package msal.
+// xoauth2.
+//
+// The SDK's clients say with each request that they handle challenges (EnableCAE), so that
+// they get tokens of continuous access evaluation, which the cache keeps apart from the
+// ordinary ones that the application obtains beside them; see
+// [tokencache.Request].CAE. With Options.CAE of package xoauth2, or the capability cp1 of
+// package msal, the token that comes with a sign-in is one of theirs.
 //
 // # Errors
 //

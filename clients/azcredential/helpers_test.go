@@ -53,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	w.http = &http.Client{Transport: transport}
 	w.cache = newCache(t, tokencache.Namespace{Issuer: s.TenantURL(), ClientID: "app"})
 	w.client, err = xoauth2.New(t.Context(), w.cache, &xoauth2.Options{
-		ClientSecret: "marker-app-secret", RedirectURL: callbackURL, Scopes: []string{vaultScope}, HTTPClient: w.http,
+		ClientSecret: "marker-app-secret", RedirectURL: callbackURL, Scopes: []string{vaultScope}, HTTPClient: w.http, CAE: true,
 	})
 	must(t, err)
 	return w

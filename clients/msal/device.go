@@ -53,7 +53,7 @@ func (e *engine) device(ctx context.Context, r *xoauth2.TokenRequest, rec *recor
 }
 
 func (e *engine) beginDevice(ctx context.Context, r *xoauth2.TokenRequest, rec *recorder) (*http.Response, error) {
-	c, err := e.public(rec, &single{})
+	c, err := e.public(rec, &single{}, r.CAE)
 	if err != nil {
 		return nil, &unaskedError{err}
 	}

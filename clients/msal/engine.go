@@ -36,9 +36,9 @@ func newEngine(ns tokencache.Namespace, o *Options) (*engine, error) {
 	e := &engine{authority: o.authority(ns.Issuer), clientID: ns.ClientID, credential: credential, options: *o}
 	// It asks nobody anything. What it says is about the options.
 	if credential != nil {
-		_, err = e.confidential(&recorder{}, nil, o.AzureRegion)
+		_, err = e.confidential(&recorder{}, nil, false, o.AzureRegion)
 	} else {
-		_, err = e.public(&recorder{}, nil)
+		_, err = e.public(&recorder{}, nil, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("msal: the authority or an option is not valid: %w", err)
@@ -70,13 +70,13 @@ func (e *engine) exchange(ctx context.Context, r *xoauth2.TokenRequest) (*http.R
 const noRegion = "DisableMsalForceRegion"
 
 // confidential returns an MSAL client for one request, whose HTTP client is the recorder.
-// An empty region is MSAL's default.
-func (e *engine) confidential(rec *recorder, accessor cache.ExportReplace, region string) (confidential.Client, error) {
+// An empty region is MSAL's default; cae is that of the request.
+func (e *engine) confidential(rec *recorder, accessor cache.ExportReplace, cae bool, region string) (confidential.Client, error) {
 	options := []confidential.Option{
 		confidential.WithHTTPClient(rec),
 		confidential.WithCache(accessor),
 		confidential.WithInstanceDiscovery(!e.options.DisableInstanceDiscovery),
-		confidential.WithClientCapabilities(e.options.Capabilities),
+		confidential.WithClientCapabilities(e.options.capabilities(cae)),
 	}
 	if region != "" {
 		options = append(options, confidential.WithAzureRegion(region))
@@ -88,11 +88,11 @@ func (e *engine) confidential(rec *recorder, accessor cache.ExportReplace, regio
 }
 
 // public is confidential for a client without credentials.
-func (e *engine) public(rec *recorder, accessor cache.ExportReplace) (public.Client, error) {
+func (e *engine) public(rec *recorder, accessor cache.ExportReplace, cae bool) (public.Client, error) {
 	return public.New(e.clientID,
 		public.WithAuthority(e.authority),
 		public.WithHTTPClient(rec),
 		public.WithCache(accessor),
 		public.WithInstanceDiscovery(!e.options.DisableInstanceDiscovery),
-		public.WithClientCapabilities(e.options.Capabilities))
+		public.WithClientCapabilities(e.options.capabilities(cae)))
 }

@@ -64,6 +64,7 @@ func forMSAL(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.dropCAE()
 	for _, name := range []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata} {
 		d.set(name, d.section(name).renamed(name))
 	}
@@ -76,6 +77,21 @@ func forMSAL(text []byte) ([]byte, error) {
 	}
 	d.set(appMetadata, metadata)
 	return json.Marshal(d)
+}
+
+// dropCAE leaves out the tokens of continuous access evaluation
+// ([tokencache.Request].CAE). MSAL Go does not read what tells them apart, and would hand
+// them to callers that cannot handle the challenges. They stay where they are stored.
+func (d document) dropCAE() {
+	s := d.section(accessTokens)
+	kept := len(s)
+	maps.DeleteFunc(s, func(_ string, it item) bool {
+		var ext item
+		return json.Unmarshal(it["ext"], &ext) == nil && ext["cae"] != nil
+	})
+	if len(s) < kept {
+		d[accessTokens], _ = json.Marshal(s) // it was unmarshalled before
+	}
 }
 
 // renamed is the section under the keys of MSAL Go. Where two items have one key there,

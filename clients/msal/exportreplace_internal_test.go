@@ -3,6 +3,7 @@ package msal
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,26 @@ func TestItemsWithOneKey(t *testing.T) {
 	}
 	if _, err := forMSAL([]byte(`[]`)); err == nil {
 		t.Error("no error for what is no object")
+	}
+}
+
+// Of the access tokens MSAL Go gets those that it may serve to anybody who asks.
+func TestTokensOfCAE(t *testing.T) {
+	t.Parallel()
+	text, err := forMSAL([]byte(`{"AccessToken":{
+		"a":{"secret":"marker-1","ext":{"cae":"1"}},"b":{"secret":"marker-2","ext":{"cae":"1","claims":"h"}},
+		"c":{"secret":"marker-3","ext":{"claims":"cae"}},"d":{"secret":"marker-4","ext":"cae"}},"RefreshToken":{"e":{"secret":"marker-5"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true, true, true} {
+		if got := strings.Contains(string(text), "marker-"+strconv.Itoa(i+1)); got != want {
+			t.Errorf("item %d is there: %v, want %v", i+1, got, want)
+		}
+	}
+	text, err = forMSAL([]byte(`{"AccessToken":{"a":{"secret":"marker-1","ext":{"cae":"1"}}}}`))
+	if err != nil || strings.Contains(string(text), "marker-1") {
+		t.Errorf("the only one: %v, or it is there", err)
 	}
 }
 

@@ -28,7 +28,7 @@ func (e *engine) askConfidential(ctx context.Context, r *xoauth2.TokenRequest, r
 	if r.Form.Get("grant_type") == grantClient {
 		region = e.options.AzureRegion
 	}
-	c, err := e.confidential(rec, spending(r, e.authority, e.clientID), region)
+	c, err := e.confidential(rec, spending(r, e.authority, e.clientID), r.CAE, region)
 	if err != nil {
 		return confidential.AuthResult{}, err
 	}
@@ -56,7 +56,7 @@ func (e *engine) askConfidential(ctx context.Context, r *xoauth2.TokenRequest, r
 
 // askPublic is askConfidential for a client without credentials.
 func (e *engine) askPublic(ctx context.Context, r *xoauth2.TokenRequest, rec *recorder) (public.AuthResult, error) {
-	c, err := e.public(rec, spending(r, e.authority, e.clientID))
+	c, err := e.public(rec, spending(r, e.authority, e.clientID), r.CAE)
 	if err != nil {
 		return public.AuthResult{}, err
 	}

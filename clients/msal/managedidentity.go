@@ -97,8 +97,9 @@ func identityName(id managedidentity.ID, name string) (string, error) {
 // With Refused or Claims the platform is asked for another token. It has a cache of its
 // own, too: if that gives the refused one again, the error is a
 // *[tokencache.ServerError], and the token is not returned. The claims themselves MSAL
-// tells no platform. An identity has tokens of its own tenant alone, so that Tenant,
-// which some clients of the Azure SDK always name, is ignored.
+// tells no platform, nor of capabilities, so that CAE is ignored: there is one kind of
+// token. An identity has tokens of its own tenant alone, so that Tenant, which some
+// clients of the Azure SDK always name, is ignored too.
 //
 // Errors: *[tokencache.ServerError] if the platform does not answer, also because there
 // is none, is overloaded or answers nonsense, after three attempts and at most 10

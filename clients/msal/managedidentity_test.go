@@ -30,7 +30,7 @@ func TestManagedIdentity(t *testing.T) {
 		wg.Go(func() {
 			req := vault()
 			if i%3 == 0 {
-				req = tokencache.Request{Resource: "https://vault.test", Tenant: "any"}
+				req = tokencache.Request{Resource: "https://vault.test", Tenant: "any", CAE: true} // as the Azure SDK asks
 			}
 			if tok, err := machines[i%2].AppToken(t.Context(), req); err != nil || tok.AccessToken != "marker-identity-token-1" {
 				t.Errorf("another token, or %v", err)

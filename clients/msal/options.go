@@ -46,8 +46,12 @@ type Options struct {
 	// which MSAL asks the platform for with each request. None by default.
 	AzureRegion string
 
-	// Capabilities are the client capabilities, such as cp1: the application can handle
-	// claims challenges (continuous access evaluation). None by default.
+	// Capabilities are the client capabilities, which MSAL sends with each request. With
+	// cp1 the application says that it can handle claims challenges, so that every
+	// request is one for a token of continuous access evaluation: as
+	// [xoauth2.Options].CAE has it, and kept apart from the tokens of a client without.
+	// To ask so for some tokens alone there is [tokencache.Request].CAE, which adds cp1 to
+	// that request. None by default.
 	Capabilities []string
 
 	// SendX5C sends the certificate of Credential along, for subject name and issuer
@@ -84,9 +88,26 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*xoauth2.Cli
 		ClientAssertion: o.ClientAssertion,
 		RedirectURL:     o.RedirectURL,
 		Scopes:          o.scopes(),
+		CAE:             o.cae(),
 		HTTPClient:      o.HTTPClient,
 		Exchange:        e.exchange,
 	})
+}
+
+// capabilityCAE says that the application can handle claims challenges.
+const capabilityCAE = "cp1"
+
+// cae tells whether all requests have it.
+func (o *Options) cae() bool {
+	return slices.ContainsFunc(o.Capabilities, func(c string) bool { return strings.EqualFold(c, capabilityCAE) })
+}
+
+// capabilities are those of a request.
+func (o *Options) capabilities(cae bool) []string {
+	if !cae || o.cae() {
+		return o.Capabilities
+	}
+	return append(slices.Clone(o.Capabilities), capabilityCAE)
 }
 
 // scopes are those of a sign-in with profile among them, as MSAL asks for it with each

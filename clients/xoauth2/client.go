@@ -55,6 +55,15 @@ type Options struct {
 	// goroutines at once.
 	Exchange func(ctx context.Context, r *TokenRequest) (*http.Response, error)
 
+	// CAE makes all requests of this client, those of sign-ins and of
+	// [Client.Transport] included, requests for tokens of continuous access
+	// evaluation, as [tokencache.Request].CAE makes a single one: for an application
+	// that can handle the claims challenges of all its APIs, or has Transport do it.
+	// Microsoft Entra ID is told so by the client capability cp1 (xms_cc) in the claims
+	// parameter; other servers ignore it. Without it a sign-in stores an ordinary
+	// token. Off by default.
+	CAE bool
+
 	// HTTPClient is used for discovery, keys, tokens and revocation. It is
 	// copied: the copy follows no redirects, keeps no cookies, because users
 	// share it, and reads at most 1 MiB of an answer. Without a Timeout it gets
@@ -72,6 +81,7 @@ type Client struct {
 	keys   *serverKeys
 	scopes []string // Options.Scopes
 	basic  []string // openid, and offline_access where it is known
+	cae    bool     // Options.CAE
 
 	secret    func() string                                                // Options.ClientSecret; of a function fmt prints the address, whatever the verb
 	assertion func(ctx context.Context, audience string) (string, error)   // Options.ClientAssertion, or nil
@@ -113,6 +123,7 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*Client, err
 		keys:   newServerKeys(ctx, hc, meta),
 		scopes: slices.Clone(o.Scopes),
 		basic:  meta.basicScopes(),
+		cae:    o.CAE,
 
 		secret:    func() string { return secret },
 		assertion: o.ClientAssertion,

@@ -107,11 +107,15 @@ func (c *Client) BeginDevice(ctx context.Context, o *DeviceOptions) (*Device, er
 		"client_id": {c.config.ClientID}, // beside a secret in the header too: Entra ID looks for it here
 		"scope":     {strings.Join(union(c.basic, scopes), " ")},
 	}
-	if o.Claims != "" {
-		form.Set("claims", o.Claims)
+	claims, err := withCapability(o.Claims, c.cae)
+	if err != nil {
+		return nil, err
+	}
+	if claims != "" {
+		form.Set("claims", claims)
 	}
 	began := time.Now()
-	a, err := c.postToken(ctx, c.meta.Device, &tokencache.Request{Scopes: scopes, Claims: o.Claims}, form)
+	a, err := c.postToken(ctx, c.meta.Device, &tokencache.Request{Scopes: scopes, Claims: o.Claims, CAE: c.cae}, form)
 	if err != nil {
 		return nil, err
 	}

@@ -89,4 +89,10 @@
 // is published with an issuer verifies that issuer's tokens only. Which
 // tenants may sign in to those is for the application to decide: the part
 // behind the last dot of an account is its home tenant.
+//
+// Tokens of continuous access evaluation ([tokencache.Request.CAE], or [Options.CAE] for
+// all) are asked for with the client capability cp1. They live for up to 28 hours, and
+// until then an API refuses them with a claims challenge once the user's rights have
+// changed: ask for them only where such challenges are met, as [Client.Transport] does
+// and clients of the Azure SDK do. Ordinary tokens are kept beside them.
 package xoauth2

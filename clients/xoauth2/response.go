@@ -70,7 +70,15 @@ func (c *Client) request(ctx context.Context, req *tokencache.Request, form url.
 	if err != nil {
 		return tokencache.Grant{}, nil, err
 	}
-	for name, value := range map[string]string{"resource": req.Resource, "claims": req.Claims} {
+	if c.cae && !req.CAE {
+		own := *req
+		own.CAE, req = true, &own
+	}
+	claims, err := withCapability(req.Claims, req.CAE)
+	if err != nil {
+		return tokencache.Grant{}, nil, err
+	}
+	for name, value := range map[string]string{"resource": req.Resource, "claims": claims} {
 		if value != "" {
 			form.Set(name, value)
 		}
@@ -89,6 +97,7 @@ func (c *Client) request(ctx context.Context, req *tokencache.Request, form url.
 		return tokencache.Grant{}, nil, a.failure(&r, req)
 	}
 	g := r.grant(began, req.Scopes)
+	g.CAE = req.CAE
 	switch {
 	case bad != nil:
 		return g, &r, malformed("the token response is not what RFC 6749 describes")

@@ -56,6 +56,10 @@ func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err er
 	if err := checkScopes(o.Scopes); err != nil {
 		return "", SignIn{}, err
 	}
+	claims, err := withCapability(o.Claims, c.cae)
+	if err != nil {
+		return "", SignIn{}, err
+	}
 	p := &pending{
 		Issuer:   c.cache.Namespace().Issuer,
 		State:    random(),
@@ -70,7 +74,7 @@ func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err er
 	config.Scopes = union(c.basic, p.Scopes)
 	params := []oauth2.AuthCodeOption{oidc.Nonce(p.Nonce), oauth2.S256ChallengeOption(p.Verifier)}
 	for _, param := range [][2]string{
-		{"login_hint", o.LoginHint}, {"prompt", o.Prompt}, {"claims", o.Claims},
+		{"login_hint", o.LoginHint}, {"prompt", o.Prompt}, {"claims", claims},
 	} {
 		if param[1] != "" {
 			params = append(params, oauth2.SetAuthURLParam(param[0], param[1]))

@@ -42,8 +42,8 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (tokencache.Token,
 }
 
 // Acquire is Token for everything that a request can say: a tenant (Entra ID
-// only), a resource (RFC 8707), a claims challenge, or a token that the API has
-// refused. No scopes means that none are named: the server then grants those of
+// only), a resource (RFC 8707), a claims challenge, continuous access evaluation, or
+// a token that the API has refused. No scopes means that none are named: the server then grants those of
 // the sign-in. Errors are those of Token, and one that is
 // [errors.ErrUnsupported] if the server has no tenants or the partition is that
 // of an incoming token.
@@ -52,6 +52,7 @@ func (c *Client) Acquire(ctx context.Context, req tokencache.Request) (tokencach
 	if err != nil {
 		return tokencache.Token{}, err
 	}
+	req.CAE = req.CAE || c.cae
 	return p.Token(ctx, req, server)
 }
 
@@ -74,6 +75,7 @@ func (c *Client) AppToken(ctx context.Context, req tokencache.Request) (tokencac
 	case !c.confidential():
 		return tokencache.Token{}, errors.New("xoauth2: AppToken needs Options.ClientSecret or Options.ClientAssertion")
 	}
+	req.CAE = req.CAE || c.cae
 	p := c.cache.Partition(tokencache.ApplicationKey(req.Tenant, resource))
 	return p.Token(ctx, req, &appServer{client: c})
 }

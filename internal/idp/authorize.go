@@ -162,7 +162,7 @@ func parseAuthorize(q url.Values) (*authorizeRequest, *oauthError) {
 	}
 	return &authorizeRequest{
 		state: q.Get("state"), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
-		loginHint: q.Get("login_hint"), resource: resource, claims: q.Has("claims"), scopes: scopes,
+		loginHint: q.Get("login_hint"), resource: resource, claims: demanding(q.Get("claims")), scopes: scopes,
 		askConsent: slices.Contains(strings.Fields(q.Get("prompt")), "consent"),
 	}, nil
 }

@@ -78,7 +78,7 @@ func (s *Server) deviceAuthorization(w http.ResponseWriter, r *http.Request, rm 
 		return
 	}
 	d := &device{
-		issuer: rm.issuer, claims: g.form.Has("claims"), interval: s.opts.DeviceInterval, expires: time.Now().Add(s.opts.DeviceLifetime),
+		issuer: rm.issuer, claims: demanding(g.form.Get("claims")), interval: s.opts.DeviceInterval, expires: time.Now().Add(s.opts.DeviceLifetime),
 		session: session{clientID: client.ID, scopes: g.scopes, resource: g.resource},
 	}
 	resp := deviceResponse{

@@ -135,7 +135,7 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 		g.scopes = firstAPIScope(g.scopes)
 	}
 	now := time.Now()
-	seconds := int64(s.opts.TokenLifetime / time.Second)
+	seconds := int64(s.lifetime(g) / time.Second)
 	resp := &tokenResponse{
 		TokenType: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, RefreshToken: g.refresh, IssuedType: g.issuedType,
 	}
@@ -164,7 +164,7 @@ func (s *Server) issue(g *grant) (*tokenResponse, error) {
 func (s *Server) common(g *grant, u *user, now time.Time) claims {
 	c := claims{
 		Issuer: g.realm.issuer, TenantID: s.opts.Tenant, Version: "2.0",
-		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: now.Add(s.opts.TokenLifetime + time.Second - 1).Unix(), // not before expires_in ends
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expires: end(now, s.opts.TokenLifetime),
 	}
 	if u == nil {
 		c.ObjectID = nameUUID("application", g.client.ID)
@@ -182,6 +182,9 @@ func (s *Server) accessClaims(g *grant, now time.Time) accessClaims {
 		c.claims, c.Kind = s.common(g, nil, now), "app"
 	} else {
 		c.claims, c.FamilyID = s.common(g, &g.session.user, now), g.session.familyID
+	}
+	if g.capable() {
+		c.Capabilities, c.Expires = []string{capabilityCAE}, end(now, s.lifetime(g))
 	}
 	a := resolveAccess(g.resource, g.scopes)
 	c.Audience, c.Scopes = a.audience, strings.Join(a.scopes, " ")

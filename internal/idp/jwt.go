@@ -84,6 +84,8 @@ type accessClaims struct {
 	Scopes   string `json:"scp,omitempty"`
 	Kind     string `json:"idtyp,omitempty"` // "app": issued to a client, not a user
 	FamilyID string `json:"family_id,omitempty"`
+
+	Capabilities []string `json:"xms_cc,omitempty"` // those of the client, as far as the server knows them
 }
 
 func sign(s jose.Signer, claims any) (string, error) {

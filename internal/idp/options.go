@@ -52,6 +52,12 @@ type Options struct {
 	// with less than 5 minutes to live as expired.
 	TokenLifetime time.Duration
 
+	// CAETokenLifetime is TokenLifetime for access tokens that a client asks for with
+	// the capability of continuous access evaluation ("cp1" in the claims parameter of
+	// the token request), which say so in xms_cc. Defaults to TokenLifetime. (Those of
+	// Entra ID live for up to 28 hours.)
+	CAETokenLifetime time.Duration
+
 	// Consent makes users allow a client the scopes of an API before it gets a
 	// token for them: on a page of the authorization endpoint, or through
 	// [Server.Consent]. Until then the token endpoint answers with consent_required,
@@ -106,6 +112,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = defaultTokenLifetime
 	}
+	if c.CAETokenLifetime == 0 {
+		c.CAETokenLifetime = c.TokenLifetime
+	}
 	if c.DeviceLifetime == 0 {
 		c.DeviceLifetime = defaultDeviceLifetime
 	}
@@ -128,6 +137,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.TokenLifetime < minTokenLifetime || c.TokenLifetime > maxTokenLifetime {
 		return Options{}, fmt.Errorf("idp: TokenLifetime must be between %s and %s", minTokenLifetime, maxTokenLifetime)
+	}
+	if c.CAETokenLifetime < minTokenLifetime || c.CAETokenLifetime > maxTokenLifetime {
+		return Options{}, fmt.Errorf("idp: CAETokenLifetime must be between %s and %s", minTokenLifetime, maxTokenLifetime)
 	}
 	if c.DeviceLifetime < time.Second || c.DeviceLifetime > maxDeviceLifetime {
 		return Options{}, fmt.Errorf("idp: DeviceLifetime must be between %s and %s", time.Second, maxDeviceLifetime)

@@ -168,7 +168,7 @@ func (s *Server) RevokeUser(name string) (int, error) {
 // RequireInteraction makes refreshes and password grants of a user fail with
 // interaction_required and the given claims, a JSON object, until the user signs in
 // again through an authorization request with a claims parameter (OpenID Connect
-// Core §5.5).
+// Core §5.5) that asks for more than a client capability.
 // Tokens already issued stay good, and the refresh token is not spent.
 func (s *Server) RequireInteraction(name, claims string) error {
 	u, err := parseUser(name)

@@ -63,6 +63,7 @@ func TestOptionsAreValidated(t *testing.T) {
 		"long tenant":         {Tenant: strings.Repeat("a", 65)},
 		"negative lifetime":   {TokenLifetime: -time.Second},
 		"lifetime too short":  {TokenLifetime: time.Millisecond},
+		"capable, too long":   {CAETokenLifetime: 25 * time.Hour},
 		"lifetime too long":   {TokenLifetime: 25 * time.Hour},
 		"no client ID":        client(func(c *idp.Client) { c.ID = "" }),
 		"no secret":           client(func(c *idp.Client) { c.Secret = "" }),

@@ -83,15 +83,6 @@ func (b *chromium) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-func (b *chromium) eval(t *testing.T, expression string) string {
-	t.Helper()
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression))
-	if err != nil {
-		t.Error(err)
-	}
-	return text
-}
-
 // waitFor waits until the expression is true in the page.
 func (b *chromium) waitFor(t *testing.T, expression string) {
 	t.Helper()
@@ -130,40 +121,42 @@ func (b *chromium) forget() {
 	b.problems = nil
 }
 
-// look checks that the page fits on a narrow phone, and saves screenshots of it if
-// somebody wants them: wide and narrow, light and dark.
+// look checks that the page has its style, light and dark, and fits on a narrow phone.
 func (b *chromium) look(t *testing.T, name string) {
 	t.Helper()
 	b.do(t, chromedp.EmulateViewport(360, 740))
 	b.waitFor(t, `innerWidth === 360 && document.documentElement.scrollWidth === 360`)
+	for _, scheme := range []string{"dark", "light"} {
+		_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.waitFor(t, fmt.Sprintf(`(getComputedStyle(document.body).backgroundColor === "rgb(22, 22, 26)") === %t`, scheme == "dark"))
+		b.shoot(t, name+"-"+scheme)
+	}
+}
+
+// shoot saves screenshots of the page, if somebody wants them.
+func (b *chromium) shoot(t *testing.T, name string) {
+	t.Helper()
 	dir := os.Getenv("COATCHECK_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, width := range []int64{390, 1280} {
-		for _, scheme := range []string{"dark", "light"} {
-			b.do(t, chromedp.EmulateViewport(width, 900))
-			_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.waitFor(t, fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, scheme))
-			if dark := b.eval(t, `getComputedStyle(document.body).backgroundColor`) == "rgb(22, 22, 26)"; dark != (scheme == "dark") {
-				t.Errorf("the page is not %s: is its style applied?", scheme)
-			}
-			if dir == "" {
-				continue
-			}
-			png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join(dir, fmt.Sprintf("desktop-%s-%d-%s.png", name, width, scheme))
-			if err := os.WriteFile(file, png, 0o600); err != nil {
-				t.Fatal(err)
-			}
+		b.do(t, chromedp.EmulateViewport(width, 900))
+		png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, fmt.Sprintf("desktop-%s-%d.png", name, width))
+		if err := os.WriteFile(file, png, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -172,22 +165,26 @@ func (b *chromium) look(t *testing.T, name string) {
 // redirect URL, and is refused once.
 func TestBrowserChromium(t *testing.T) {
 	t.Parallel()
-	b := openChromium(t)
-	for _, tt := range []struct {
+	tests := []struct {
 		name, answer, says string
 		entra              bool
 		want               error
+		f                  *fixture
 	}{
-		{"signed-in", "Allow", "You are signed in.", false, nil},
-		{"refused", "Refuse", "The sign-in was refused.", false, xoauth2.ErrDenied},
-		{"signed-in-entra", "Allow", "You are signed in.", true, nil},
-	} {
+		{name: "signed-in", answer: "Allow", says: "You are signed in."},
+		{name: "refused", answer: "Refuse", says: "The sign-in was refused.", want: xoauth2.ErrDenied},
+		{name: "signed-in-entra", answer: "Allow", says: "You are signed in.", entra: true},
+	}
+	for i, tt := range tests { // before the browser, whose connections they would wait for at their end
+		c := desktop("")
+		c.entra = tt.entra
+		c.idp.Consent = true
+		tests[i].f = newDesktop(t, c)
+	}
+	b := openChromium(t)
+	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := desktop("")
-			c.entra = tt.entra
-			c.idp.Consent = true
-			f := newDesktop(t, c)
-			_, err := f.client.SignInWithBrowser(within(t), &xoauth2.BrowserOptions{
+			_, err := tt.f.client.SignInWithBrowser(within(t), &xoauth2.BrowserOptions{
 				SignInOptions: xoauth2.SignInOptions{LoginHint: "anna"},
 				OpenURL: func(u string) error {
 					b.do(t, chromedp.Navigate(u))
@@ -201,7 +198,7 @@ func TestBrowserChromium(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
-			// The program has ended for all that the browser knows: the page is there.
+			// Nothing listens any more, and the page is there.
 			b.waitFor(t, fmt.Sprintf(`document.querySelector("h1")?.innerText === %q`, tt.says))
 			b.look(t, tt.name)
 			if tt.want != nil {

@@ -157,7 +157,7 @@ func TestBrowserSlowStrangers(t *testing.T) {
 	p := newVisitor(t, "anna")
 	var conns []net.Conn
 	p.before = func(back *url.URL) {
-		for i := range 150 {
+		for i := range 100 {
 			conn, err := net.DialTimeout("tcp", back.Host, 5*time.Second)
 			if err != nil {
 				t.Error(err)

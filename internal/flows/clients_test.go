@@ -54,7 +54,7 @@ func signing(t *testing.T) []idp.Client {
 	return []idp.Client{
 		{ID: "signer", Key: c.key.Public(), RedirectURIs: redirect},
 		{ID: "certified", Certificate: c.certificate, RedirectURIs: redirect},
-		{ID: "device", Public: true},
+		{ID: "device", Public: true, RedirectURIs: []string{"http://127.0.0.1", "http://localhost"}},
 	}
 }
 

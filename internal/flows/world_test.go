@@ -148,6 +148,15 @@ func (m *machine) signIn(t *testing.T, user string, o *xoauth2.SignInOptions) to
 // browse submits the login form, and returns what comes to the redirect URL.
 func (w *world) browse(t *testing.T, authURL, user string) url.Values {
 	t.Helper()
+	_, query, _ := strings.Cut(w.sentTo(t, authURL, user), "?")
+	q, err := url.ParseQuery(query)
+	check(t, err)
+	return q
+}
+
+// sentTo submits the login form, and returns where the browser is sent then.
+func (w *world) sentTo(t *testing.T, authURL, user string) string {
+	t.Helper()
 	transport := w.transport()
 	defer transport.CloseIdleConnections()
 	hc := &http.Client{
@@ -157,14 +166,11 @@ func (w *world) browse(t *testing.T, authURL, user string) url.Values {
 	resp, err := hc.PostForm(authURL, url.Values{"username": {user}})
 	check(t, err)
 	defer resp.Body.Close()
-	_, query, ok := strings.Cut(resp.Header.Get("Location"), "?")
-	if resp.StatusCode != http.StatusSeeOther || !ok {
+	if resp.StatusCode != http.StatusSeeOther {
 		body, _ := io.ReadAll(resp.Body)
 		t.Fatalf("the login form was answered with %d: %.200s", resp.StatusCode, body)
 	}
-	q, err := url.ParseQuery(query)
-	check(t, err)
-	return q
+	return resp.Header.Get("Location")
 }
 
 // of is the context of a request of a partition's.

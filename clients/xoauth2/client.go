@@ -38,7 +38,7 @@ type Options struct {
 
 	// RedirectURL is where the server sends the browser after a sign-in: an
 	// absolute URL without a fragment, registered at the server. Required for
-	// signing in.
+	// signing in, but with [Client.SignInWithBrowser], which has a default.
 	RedirectURL string
 
 	// Scopes are asked for at each sign-in, and by [Client.Token] if it is given

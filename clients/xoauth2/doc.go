@@ -36,6 +36,20 @@
 // enters elsewhere, and [Client.CompleteDevice] waits for that (RFC 8628). Where there
 // is no user at all, as in tests, [Client.SignInWithPassword] may do.
 //
+// # On a person's machine
+//
+// A desktop or command-line program is a public client of one user.
+// [Client.SignInWithBrowser] opens the system's browser, and waits on a loopback
+// address until the user has come back (RFC 8252). [Options.RedirectURL] may be empty.
+//
+//	ticket, err := client.SignInWithBrowser(ctx, nil)
+//	ctx = tokencache.NewContext(ctx, cache.Partition(ticket.Key()))
+//	token, err := client.Token(ctx)
+//
+// Where the browser is on another machine, as in a remote shell, it cannot come back:
+// there BeginDevice is the way. The ticket, kept as text ([tokencache.Ticket.Encode]),
+// lets the next process go on without the user, if the cache outlives this one.
+//
 // # Who the client is
 //
 // A client proves who it is with [Options.ClientSecret], or with a JWT from

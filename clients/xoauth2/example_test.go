@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 
 	"github.com/alexedwards/scs/v2"
 
@@ -45,5 +47,30 @@ func Example() {
 			}
 		})
 		return sessions.LoadAndSave(middleware.LoadAndSave(cache, middleware.SessionAccount(web.Ticket))(mux)), nil
+	}
+}
+
+// A command-line program that signs its user in with the browser, or by a code where
+// there is none.
+func ExampleClient_SignInWithBrowser() {
+	_ = func(ctx context.Context, cache *tokencache.Cache) (context.Context, error) {
+		client, err := xoauth2.New(ctx, cache, &xoauth2.Options{Scopes: []string{"profile", "api://tasks/Tasks.Read"}})
+		if err != nil {
+			return nil, err
+		}
+		ticket, err := client.SignInWithBrowser(ctx, nil)
+		if errors.Is(err, exec.ErrNotFound) { // no browser here: a server, a container
+			device, err := client.BeginDevice(ctx, nil)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(os.Stderr, "Open %s and enter %s.\n", device.VerificationURI, device.UserCode)
+			if ticket, err = client.CompleteDevice(ctx, device); err != nil {
+				return nil, err
+			}
+		} else if err != nil {
+			return nil, err
+		}
+		return tokencache.NewContext(ctx, cache.Partition(ticket.Key())), nil
 	}
 }

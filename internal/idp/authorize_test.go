@@ -168,6 +168,38 @@ func TestLoopbackRedirects(t *testing.T) {
 	}
 }
 
+// TestPortOfPublicClient: a native application registers a loopback URL without a port
+// and without a path, as Entra ID has it, and comes with any port (RFC 8252 §7.3).
+func TestPortOfPublicClient(t *testing.T) {
+	t.Parallel()
+	s := listen(t, &idp.Options{Clients: []idp.Client{{ID: "c", Public: true, RedirectURIs: []string{
+		"http://localhost", "http://127.0.0.1", "http://app.test", "https://localhost/cb",
+	}}}})
+	for uri, ok := range map[string]bool{
+		"http://localhost:49152":      true,
+		"http://127.0.0.1:49152":      true,
+		"http://localhost":            true,
+		"http://localhost:49152/":     false,
+		"http://[::1]:49152":          false,
+		"http://app.test:49152":       false,
+		"https://localhost:49152/cb":  false,
+		"https://localhost:49152":     false,
+		"http://localhost:49152.test": false,
+		"http://localhost:1@app.test": false,
+		"http://localhost.app.test:1": false,
+	} {
+		for issuer, path := range map[string]string{s.URL(): "/authorize?", s.URL() + "/" + idp.DefaultTenant: "/oauth2/v2.0/authorize?"} {
+			q := authorizeQuery()
+			q.Set("client_id", "c")
+			q.Set("redirect_uri", uri)
+			a := post(t, issuer+path+q.Encode(), url.Values{"username": {"anna"}})
+			if went := strings.HasPrefix(a.header.Get("Location"), uri+"?code="); went != ok {
+				t.Errorf("%s: got %d to %.40q, want accepted %v", uri, a.status, a.header.Get("Location"), ok)
+			}
+		}
+	}
+}
+
 func TestLoginForm(t *testing.T) {
 	t.Parallel()
 	s := listen(t, nil)

@@ -18,20 +18,8 @@ func (c *Client) code(s SignIn, callback url.Values) (string, error) {
 	if err := s.check(c.cache.Namespace().Issuer); err != nil {
 		return "", err
 	}
-	for _, name := range []string{"state", "code", "error", "iss"} {
-		values := callback[name]
-		if len(values) > 1 {
-			return "", badCallback("%s is repeated", name)
-		}
-		if len(values) == 1 && len(values[0]) > maxParameter {
-			return "", badCallback("%s is larger than 8 KiB", name)
-		}
-	}
-	switch state := callback.Get("state"); {
-	case state == "":
-		return "", badCallback("state is missing")
-	case subtle.ConstantTimeCompare([]byte(state), []byte(s.pending.State)) != 1:
-		return "", badCallback("state is not that of this session")
+	if err := s.proven(callback); err != nil {
+		return "", err
 	}
 	switch {
 	case !callback.Has("iss") && c.meta.Iss:
@@ -46,6 +34,26 @@ func (c *Client) code(s SignIn, callback url.Values) (string, error) {
 		return "", badCallback("code is missing")
 	}
 	return callback.Get("code"), nil
+}
+
+// proven tells whether a callback proves by its state that it answers this sign-in.
+func (s SignIn) proven(callback url.Values) error {
+	for _, name := range []string{"state", "code", "error", "iss"} {
+		values := callback[name]
+		if len(values) > 1 {
+			return badCallback("%s is repeated", name)
+		}
+		if len(values) == 1 && len(values[0]) > maxParameter {
+			return badCallback("%s is larger than 8 KiB", name)
+		}
+	}
+	switch state := callback.Get("state"); {
+	case state == "":
+		return badCallback("state is missing")
+	case subtle.ConstantTimeCompare([]byte(state), []byte(s.pending.State)) != 1:
+		return badCallback("state is not that of this session")
+	}
+	return nil
 }
 
 func callbackError(code string, scopes []string) error {

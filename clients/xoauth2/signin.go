@@ -1,6 +1,7 @@
 package xoauth2
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -44,12 +45,19 @@ type SignInOptions struct {
 // parameters. Nothing is sent anywhere. The application may add parameters that
 // only its server knows to the URL.
 func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err error) {
+	if c.config.RedirectURL == "" {
+		return "", SignIn{}, errors.New("xoauth2: signing in needs Options.RedirectURL")
+	}
+	return c.begin(o, "")
+}
+
+// begin is BeginSignIn with a redirect URL in the place of [Options.RedirectURL],
+// unless it is empty.
+func (c *Client) begin(o *SignInOptions, redirect string) (authURL string, s SignIn, err error) {
 	if o == nil {
 		o = &SignInOptions{}
 	}
 	switch {
-	case c.config.RedirectURL == "":
-		return "", SignIn{}, errors.New("xoauth2: signing in needs Options.RedirectURL")
 	case o.Claims != "" && !isJSONObject(o.Claims):
 		return "", SignIn{}, errors.New("xoauth2: SignInOptions.Claims is not a JSON object")
 	}
@@ -64,10 +72,12 @@ func (c *Client) BeginSignIn(o *SignInOptions) (authURL string, s SignIn, err er
 		Scopes:   union(o.Scopes, c.scopes),
 		Session:  o.Session,
 		Account:  o.Account,
+		Redirect: redirect,
 		Started:  time.Now().Unix(),
 	}
 	config := *c.config
 	config.Scopes = union(c.basic, p.Scopes)
+	config.RedirectURL = cmp.Or(redirect, config.RedirectURL)
 	params := []oauth2.AuthCodeOption{oidc.Nonce(p.Nonce), oauth2.S256ChallengeOption(p.Verifier)}
 	for _, param := range [][2]string{
 		{"login_hint", o.LoginHint}, {"prompt", o.Prompt}, {"claims", o.Claims},
@@ -114,7 +124,7 @@ func (c *Client) exchange(ctx context.Context, p *pending, code string) (tokenca
 	g, r, err := c.request(ctx, req, url.Values{
 		"grant_type":    {"authorization_code"},
 		"code":          {code},
-		"redirect_uri":  {c.config.RedirectURL},
+		"redirect_uri":  {cmp.Or(p.Redirect, c.config.RedirectURL)}, // as it was at the authorization request
 		"code_verifier": {p.Verifier},
 	})
 	if isInvalidGrant(err) {

@@ -38,7 +38,8 @@ type pending struct {
 	Scopes   []string `json:"scopes"`
 	Session  string   `json:"session,omitempty"`
 	Account  string   `json:"account,omitempty"`
-	Started  int64    `json:"started"` // seconds since 1970
+	Redirect string   `json:"redirect,omitempty"` // unless it is that of the client
+	Started  int64    `json:"started"`            // seconds since 1970
 }
 
 var errSignIn = errors.New("xoauth2: not a SignIn")

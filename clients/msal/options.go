@@ -92,7 +92,8 @@ func New(ctx context.Context, cache *tokencache.Cache, o *Options) (*xoauth2.Cli
 // scopes are those of a sign-in with profile among them, as MSAL asks for it with each
 // token. A server could refuse what the user was not asked for.
 func (o *Options) scopes() []string {
-	if o.RedirectURL == "" || slices.Contains(o.Scopes, "profile") {
+	public := o.ClientSecret == "" && o.ClientAssertion == nil && o.Credential == nil // signs in without a RedirectURL too
+	if o.RedirectURL == "" && !public || slices.Contains(o.Scopes, "profile") {
 		return o.Scopes
 	}
 	return append(slices.Clone(o.Scopes), "profile")

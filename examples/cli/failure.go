@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
@@ -128,7 +129,7 @@ func fileText(err error) string {
 	if _, after, ok := strings.Cut(text, "file: "); ok {
 		text = after
 	}
-	return sentence(text)
+	return sentence(trimmed(text))
 }
 
 // explainSignIn is about the user.
@@ -184,13 +185,16 @@ func causeText(err error) string {
 	return trimmed(err.Error())
 }
 
-// trimmed drops the name of the package that an error or a warning is from.
+// trimmed drops the names of the packages that an error or a warning is from.
 func trimmed(text string) string {
 	text = strings.ReplaceAll(text, "\n", "; ") // of errors that were joined
-	for _, name := range []string{"file: ", "tokencache: ", "xoauth2: ", "msal: ", "idp: "} {
-		text = strings.TrimPrefix(text, name)
+	for {
+		name, rest, ok := strings.Cut(text, ": ")
+		if !ok || !slices.Contains([]string{"file", "tokencache", "xoauth2", "msal", "idp"}, name) {
+			return text
+		}
+		text = rest
 	}
-	return text
 }
 
 // sentence begins a text with a capital letter and ends it with a full stop.

@@ -20,10 +20,9 @@ const listening = "The local server is at "
 // Run is the server.
 func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	l := p.local()
-	server, err := idp.Listen(l.addr, &idp.Options{
-		TLS: l.tls, TokenLifetime: c.Lifetime, DeviceInterval: time.Second,
-		Clients: []idp.Client{{ID: clientID, Public: true, RedirectURIs: []string{"http://127.0.0.1", "http://localhost"}}},
-	})
+	o := localOptions(c.Lifetime)
+	o.TLS = l.tls
+	server, err := idp.Listen(l.addr, o)
 	if err != nil {
 		return fmt.Errorf("the local server cannot run: %w", err)
 	}
@@ -37,6 +36,14 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	}
 	c.wait(ctx, server)
 	return server.Close(context.WithoutCancel(ctx))
+}
+
+// localOptions are those of the local server.
+func localOptions(lifetime time.Duration) *idp.Options {
+	return &idp.Options{
+		TokenLifetime: lifetime, DeviceInterval: time.Second,
+		Clients: []idp.Client{{ID: clientID, Public: true, RedirectURIs: []string{"http://127.0.0.1", "http://localhost"}}},
+	}
 }
 
 // wait returns when ctx ends, or nobody has asked the server anything for long enough.

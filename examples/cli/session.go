@@ -52,7 +52,13 @@ func (p *program) storage() *file.Options {
 		read := tokencache.KeyFile(p.PassFile) // refuses a file that others may read
 		o.Passphrase = func(ctx context.Context) ([]byte, error) {
 			b, err := read(ctx)
-			return []byte(strings.TrimRight(string(b), "\r\n")), err
+			if err != nil {
+				return nil, &failure{
+					exit: exitCache, code: "passphrase", err: err, what: "The passphrase cannot be read: " + trimmed(err.Error()) + ".",
+					hint: "It is in a file of your own with the mode 0600.",
+				}
+			}
+			return []byte(strings.TrimRight(string(b), "\r\n")), nil
 		}
 	case text != "":
 		o.Passphrase = func(context.Context) ([]byte, error) { return []byte(text), nil }

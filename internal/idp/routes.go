@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 const (
@@ -80,6 +81,14 @@ func limited(limit int64, next realmHandler) realmHandler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next(w, r, rm)
 	}
+}
+
+// noted remembers when a request came.
+func (s *Server) noted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.last.Store(time.Now().UnixNano())
+		next.ServeHTTP(w, r)
+	})
 }
 
 // secured sets headers that are right for every answer of this server: nothing

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type Server struct {
 	faults  *faults
 
 	certificate *x509.Certificate // nil without TLS
+	last        atomic.Int64      // when it was last asked for something, in Unix nanoseconds
 
 	http       *http.Server
 	deliveries *http.Client
@@ -102,7 +104,8 @@ func (s *Server) serve(listener *net.TCPListener, host string) error {
 	}
 	s.url = scheme + "://" + net.JoinHostPort(host, strconv.Itoa(address.Port))
 	s.plain, s.entra = newRealms(s.url, s.opts.Tenant)
-	s.http.Handler = s.routes()
+	s.http.Handler = s.noted(s.routes())
+	s.last.Store(time.Now().UnixNano())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	go func() {
 		defer close(s.served)
@@ -144,6 +147,10 @@ func (s *Server) URL() string { return s.url }
 // authority in MSAL's sense is the same without /v2.0. MSAL accepts https
 // authorities only, so that it needs [Options.TLS].
 func (s *Server) TenantURL() string { return s.entra.issuer }
+
+// LastRequest is when the server was last asked for anything, or else when it was
+// started: for a program that ends when nobody uses it any more.
+func (s *Server) LastRequest() time.Time { return time.Unix(0, s.last.Load()) }
 
 // Stats returns the counters as of now.
 func (s *Server) Stats() Stats { return s.store.snapshot() }

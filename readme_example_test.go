@@ -15,6 +15,7 @@ import (
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/middleware"
+	"github.com/coatcheck-go/coatcheck/providers/file"
 	"github.com/coatcheck-go/coatcheck/providers/memory"
 	redisprovider "github.com/coatcheck-go/coatcheck/providers/redis"
 	sqlprovider "github.com/coatcheck-go/coatcheck/providers/sql"
@@ -107,6 +108,39 @@ func newAPI(cache *tokencache.Cache, client *xoauth2.Client, next string) (http.
 		Scopes: []string{"Orders.Read"},
 	})
 	return bearer(http.HandlerFunc(list)), nil
+}
+
+func newDesktopToken(ctx context.Context, issuer, clientID string) (token tokencache.Token, err error) {
+	provider, err := file.Open(ctx, &file.Options{Name: "contoso"}) // its key is in the operating system's store
+	if err != nil {
+		return token, err // it says what to do, to the user
+	}
+	defer func() { _ = provider.Close(ctx) }()
+	cache, err := tokencache.New(provider, tokencache.Namespace{Issuer: issuer, ClientID: clientID}, nil)
+	if err != nil {
+		return token, err
+	}
+	defer func() { err = errors.Join(err, cache.Close(ctx)) }() // waits for what is not stored yet
+	client, err := xoauth2.New(ctx, cache, &xoauth2.Options{Scopes: []string{"api://coatcheck-example/Tasks.Read"}})
+	if err != nil {
+		return token, err
+	}
+	accounts, err := cache.Accounts(ctx)
+	if err != nil {
+		return token, err
+	}
+	user := ctx            // nobody's
+	if len(accounts) > 0 { // of several, ask for which one
+		user = tokencache.NewContext(ctx, cache.Partition(tokencache.AccountKey(accounts[0].ID)))
+	}
+	if token, err = client.Token(user); !errors.Is(err, tokencache.ErrNoTokens) {
+		return token, err
+	}
+	ticket, err := client.SignInWithBrowser(ctx, nil) // without a browser: BeginDevice, CompleteDevice
+	if err != nil {
+		return token, err
+	}
+	return client.Token(tokencache.NewContext(ctx, cache.Partition(ticket.Key())))
 }
 
 func newRedisCache(ctx context.Context, addr, keyFile string, namespace tokencache.Namespace) (*tokencache.Cache, error) {

@@ -21,3 +21,9 @@ find . -name go.mod -not -path './.*/*' -not -path '*/testdata/*' | sort | while
 	echo "==> $mod: golangci-lint"
 	"$root/scripts/golangci-lint.sh" run --config "$root/.golangci.yml" ./...
 done
+
+cd "$root"
+for os in darwin windows; do
+	echo "==> go vet of what runs on a person's machine, for $os"
+	GOOS=$os CGO_ENABLED=0 go vet ./tokencache ./providers/file ./clients/... ./examples/cli
+done

@@ -93,7 +93,7 @@ func (p *program) explain(ctx context.Context, err error) *failure {
 		f = p.explainServer(err)
 	}
 	if f == nil {
-		f = &failure{exit: exitOther, code: "failed", what: trimmed(err.Error()) + "."}
+		f = &failure{exit: exitOther, code: "failed", what: sentence(trimmed(err.Error()))}
 	}
 	f.err = err
 	return f

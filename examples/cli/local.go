@@ -158,7 +158,7 @@ func (l *local) ensure(ctx context.Context, u *ui, idle time.Duration) error {
 	if l.probe(ctx) == nil {
 		return nil // another login was faster
 	}
-	return &failure{exit: exitServer, code: "server_unavailable", what: "The local server did not start: " + err.Error() + ".", hint: "Try another port with --addr, or run \"serve\" to see more.", err: err}
+	return &failure{exit: exitServer, code: "local_server", what: sentence(err.Error()), hint: "Choose another port with --addr, or run \"serve\" to see more.", err: err}
 }
 
 // start runs this program as the server, and returns when it listens.
@@ -193,7 +193,7 @@ func (l *local) start(ctx context.Context, idle time.Duration) (pid int, err err
 	if !strings.HasPrefix(line, listening) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		return 0, errors.New(cmp.Or(strings.TrimSuffix(trimmed(strings.TrimSpace(line)), "."), "it said nothing"))
+		return 0, errors.New(cmp.Or(strings.TrimPrefix(strings.TrimSpace(line), "cli: "), "the local server did not start"))
 	}
 	pid = cmd.Process.Pid // Release forgets it
 	return pid, cmd.Process.Release()

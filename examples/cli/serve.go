@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/internal/idp"
@@ -24,7 +23,10 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	o.TLS = l.tls
 	server, err := idp.Listen(l.addr, o)
 	if err != nil {
-		return fmt.Errorf("the local server cannot run: %w", err)
+		return &failure{
+			exit: exitOther, code: "local_server", err: err, what: "The local server cannot run: " + trimmed(err.Error()) + ".",
+			hint: "Choose another port with --addr 127.0.0.1:PORT, or $COATCHECK_ADDR.",
+		}
 	}
 	if l.tls {
 		if err := l.writeCertificate(server.Certificate()); err != nil {

@@ -120,7 +120,8 @@ func (s *session) withDevice(ctx context.Context) (tokencache.Ticket, error) {
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(ends) {
 		ends = deadline
 	}
-	defer s.ui.progress("Waiting for the code to be entered", ends)()
+	stop := s.ui.progress("Waiting for the code to be entered", ends)
+	defer stop()
 	return s.client.CompleteDevice(ctx, d)
 }
 
@@ -132,7 +133,8 @@ func (s *session) withBrowser(ctx context.Context) (tokencache.Ticket, error) {
 		o.OpenURL = func(url string) error { return openWith(browsers, url) }
 	}
 	ends, _ := ctx.Deadline()
-	defer s.ui.progress("Waiting for the browser", ends)()
+	stop := s.ui.progress("Waiting for the browser", ends)
+	defer stop()
 	return s.client.SignInWithBrowser(ctx, o)
 }
 

@@ -35,7 +35,7 @@ func (c *logoutCmd) Run(ctx context.Context, p *program) error {
 				return err
 			}
 		}
-		return s.signedOut(accounts, untold)
+		return s.signedOut(ctx, accounts, untold)
 	})
 }
 
@@ -58,9 +58,9 @@ func (s *session) signOut(ctx context.Context, p *tokencache.Partition) error {
 }
 
 // signedOut tells what was done. A local server that has ended has revoked everything.
-func (s *session) signedOut(accounts []tokencache.Account, untold error) error {
+func (s *session) signedOut(ctx context.Context, accounts []tokencache.Account, untold error) error {
 	if untold != nil && !errors.Is(untold, errNotRunning) {
-		f := s.explain(context.Background(), untold)
+		f := s.explain(ctx, untold)
 		return &failure{
 			exit: f.exit, code: f.code, err: untold,
 			what: "Signed out here: " + listed(accounts) + ". But the server was not told: " + f.what,

@@ -21,7 +21,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	l := p.local()
 	o := localOptions(c.Lifetime)
 	o.TLS = l.tls
-	server, err := idp.Listen(l.addr, o)
+	server, err := idp.Listen(l.addr, o) //nolint:contextcheck // what it does by itself ends with Close
 	if err != nil {
 		return &failure{
 			exit: exitOther, code: "local_server", err: err, what: "The local server cannot run: " + trimmed(err.Error()) + ".",

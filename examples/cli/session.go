@@ -37,7 +37,7 @@ func (p *program) open(ctx context.Context) (*session, error) {
 	if p.Issuer == "" {
 		ns = tokencache.Namespace{Issuer: p.local().issuer(), ClientID: clientID}
 	}
-	cache, err := tokencache.New(provider, ns, nil)
+	cache, err := tokencache.New(provider, ns, nil) //nolint:contextcheck // what it does by itself ends with Close
 	if err != nil {
 		return nil, errors.Join(err, provider.Close(ctx))
 	}

@@ -15,9 +15,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,15 +94,22 @@ func setUp(env *testscript.Env) error {
 	return nil
 }
 
-// freePort finds a port for the local server. Nobody listens there.
+// freePort finds an address for the local server. Nobody listens there, nor does anybody
+// get it while the server is stopped: on Linux each test has an address of its own.
 func (s *stage) freePort() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ip := "127.0.0.1"
+	if runtime.GOOS == "linux" {
+		ip = fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>8&0x7f, os.Getpid()&0xff, 1+addresses.Add(1)%250)
+	}
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		return err
 	}
 	s.addr = l.Addr().String()
 	return l.Close()
 }
+
+var addresses atomic.Uint32
 
 func (s *stage) stop() error {
 	if s.idp == nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,6 +144,30 @@ func read(t *testing.T, env []string) (all []byte) {
 		all = append(all, b...)
 	}
 	return all
+}
+
+// TestPassphrase is one in the environment. The local server does not get it.
+func TestPassphrase(t *testing.T) {
+	t.Parallel()
+	const passphrase = "marker-the passphrase"
+	d := newDesk(t, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent", "COATCHECK_PASSPHRASE="+passphrase)
+	d.login("ada")
+	if environ, err := os.ReadFile("/proc/" + strconv.Itoa(d.server) + "/environ"); runtime.GOOS == "linux" &&
+		(err != nil || !bytes.Contains(environ, []byte("COATCHECK_ADDR")) || bytes.Contains(environ, []byte(passphrase))) {
+		t.Error("the server's environment has the passphrase, or cannot be read:", err)
+	}
+	name := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(name, []byte(passphrase+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.run(exitOK, "token")
+	d.env = append(d.env, "COATCHECK_PASSPHRASE=marker-another")
+	d.run(exitCache, "token")
+	d.want("the passphrase is another one")
+	if strings.Contains(d.said, "marker-") {
+		t.Error("a passphrase was printed")
+	}
+	d.run(exitOK, "token", "--passphrase-file", name)
 }
 
 // TestDisk: one that takes nothing costs nothing.

@@ -16,13 +16,13 @@ run() {
 
 # Tests with real servers and processes have answers come in time, so they run one package after the other, but for those that
 # need few processors; and those of providers mostly wait, so more of them at once than there are processors.
-busy='/(examples/webapi|examples/webapp|internal/failures|internal/fleet|internal/flows|internal/interop|internal/migration|internal/testserver|providers/redis|providers/session|providers/sql)$'
+busy='/(examples/cli|examples/webapi|examples/webapp|internal/failures|internal/fleet|internal/flows|internal/interop|internal/migration|internal/testserver|providers/redis|providers/session|providers/sql)$'
 {
 	# shellcheck disable=SC2046 # a list of packages
 	run $(go list ./... | grep -vE "$busy")
 	(cd bench && run ./...)
 	run -p=2 -parallel=8 ./internal/flows ./internal/interop ./internal/migration
-	run -p=2 -parallel=8 ./internal/testserver ./providers/redis ./providers/session
+	run -p=2 -parallel=8 ./examples/cli ./internal/testserver ./providers/redis ./providers/session
 	run -p=1 -parallel=8 ./providers/sql
 	run -p=1 ./internal/fleet ./internal/failures ./examples/webapi ./examples/webapp
 } | tee "$out" | grep -E '^(ok|FAIL|panic:) ' || true

@@ -3,6 +3,7 @@ package msal_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -216,4 +217,20 @@ func TestCAEExportReplace(t *testing.T) {
 		t.Errorf("the token that was obtained with the capability is gone: %v", err)
 	}
 	w.alive(p)
+}
+
+// An API's challenge may name claims that are no object, at which MSAL would panic.
+func TestCAEClaimsOfNoObject(t *testing.T) {
+	t.Parallel()
+	w := caeWorld(t)
+	app := w.app(t)
+	user := app.of(t, w.signIn(t, app, "anna", nil).Key())
+	for _, claims := range []string{"null", " null\n", "[]", `"cp1"`} {
+		for _, cae := range []bool{false, true} {
+			_, err := app.Acquire(user, tokencache.Request{Scopes: []string{mineScope}, Claims: claims, CAE: cae})
+			if err == nil || errors.Is(err, tokencache.ErrNoTokens) || errors.Is(err, tokencache.ErrUnavailable) {
+				t.Errorf("%q, CAE %v: %v", claims, cae, err)
+			}
+		}
+	}
 }

@@ -86,8 +86,9 @@ func (c *Client) issuer() *url.URL {
 //
 // Errors: [ErrRecord] if the record is not one of this client at this authorization server,
 // or of another tenant than the server's; and those of [tokencache.Partition.Ticket] and
-// [Client.Token]. As there, nobody needs to sign in again unless it is [tokencache.ErrNoTokens], which it is for the zero
-// record too, or *[tokencache.InteractionRequiredError].
+// [Client.Token]. The user has to sign in again if it is ErrRecord,
+// [tokencache.ErrNoTokens], which it is for the zero record too, or
+// *[tokencache.InteractionRequiredError], and need not if it is another one.
 func (c *Client) SignInSilently(ctx context.Context, r AuthenticationRecord, scopes ...string) (tokencache.Ticket, error) {
 	if r == (AuthenticationRecord{}) {
 		return tokencache.Ticket{}, errNoRecord

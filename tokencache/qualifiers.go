@@ -113,8 +113,9 @@ func extHash(ext []byte) string {
 }
 
 // newExt returns the ext of an access token that was obtained with a resource,
-// claims or the capability, nil without any. A version of this library, or a
-// library of Microsoft's, that does not know one of them leaves the token alone.
+// claims or the capability, nil without any. A version of this library that does
+// not know one of them leaves the token alone. Of Microsoft's libraries MSAL.NET
+// finds by ext; MSAL Go does not look at it, and must not get to see the token.
 func newExt(req *Request) []byte {
 	var pairs []extPair // in the order of their names
 	if req.CAE {

@@ -3,12 +3,14 @@ package msal_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/clients/msal"
+	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
 	"github.com/coatcheck-go/coatcheck/internal/idp"
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -193,27 +195,50 @@ func TestCAECapabilities(t *testing.T) {
 }
 
 // An MSAL client of the application's own neither gets nor loses the tokens that were
-// obtained with the capability.
-func TestCAEExportReplace(t *testing.T) {
+// obtained with the capability, or for one resource.
+func TestBoundExportReplace(t *testing.T) {
 	t.Parallel()
-	w := newStage(t)
-	c := w.cache(w.provider())
-	client, err := msal.New(t.Context(), c, &msal.Options{ClientSecret: idp.DefaultClientSecret, HTTPClient: w.http, DisableInstanceDiscovery: true})
-	must(t, err)
-	p := c.Partition(w.enter(c, "anna").Key())
-	ctx, cae := tokencache.NewContext(t.Context(), p), tokencache.Request{Scopes: []string{stageMail}, CAE: true}
-	long, err := client.Acquire(ctx, cae)
-	must(t, err)
-	first, cached := w.mustAsk(p, stageMail)
-	if first == string(long.AccessToken) || cached {
-		t.Error("MSAL hands out the token that was obtained with the capability")
+	for name, bound := range map[string]tokencache.Request{
+		"CAE": {Scopes: []string{stageMail}, CAE: true}, "resource": {Scopes: []string{stageMail}, Resource: "api://mail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newStage(t)
+			c := w.cache(w.provider())
+			client, err := xoauth2.New(t.Context(), c, &xoauth2.Options{ClientSecret: idp.DefaultClientSecret, HTTPClient: w.http})
+			must(t, err)
+			p := c.Partition(w.enter(c, "anna").Key())
+			ctx := tokencache.NewContext(t.Context(), p)
+			own, err := client.Acquire(ctx, bound)
+			must(t, err)
+			first, cached := w.mustAsk(p, stageMail)
+			if first == string(own.AccessToken) || cached {
+				t.Error("MSAL hands out the token of the request that is bound")
+			}
+			if again, cached := w.mustAsk(p, stageMail); again != first || !cached {
+				t.Error("MSAL's own token is not there")
+			}
+			before := w.requests("token")
+			if again, err := client.Acquire(ctx, bound); err != nil || again.AccessToken != own.AccessToken || w.requests("token") != before {
+				t.Errorf("the token of the request that is bound is gone: %v", err)
+			}
+			w.alive(p)
+		})
 	}
-	if again, cached := w.mustAsk(p, stageMail); again != first || !cached {
-		t.Error("MSAL's own token is not there")
+}
+
+// An API's challenge may name claims that are no object, at which MSAL would panic.
+func TestCAEClaimsOfNoObject(t *testing.T) {
+	t.Parallel()
+	w := caeWorld(t)
+	app := w.app(t)
+	user := app.of(t, w.signIn(t, app, "anna", nil).Key())
+	for _, claims := range []string{"null", " null\n", "[]", `"cp1"`} {
+		for _, cae := range []bool{false, true} {
+			_, err := app.Acquire(user, tokencache.Request{Scopes: []string{mineScope}, Claims: claims, CAE: cae})
+			if err == nil || errors.Is(err, tokencache.ErrNoTokens) || errors.Is(err, tokencache.ErrUnavailable) {
+				t.Errorf("%q, CAE %v: %v", claims, cae, err)
+			}
+		}
 	}
-	before := w.requests("token")
-	if again, err := client.Acquire(ctx, cae); err != nil || again.AccessToken != long.AccessToken || w.requests("token") != before {
-		t.Errorf("the token that was obtained with the capability is gone: %v", err)
-	}
-	w.alive(p)
 }

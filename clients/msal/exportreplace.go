@@ -49,7 +49,8 @@ import (
 //     tokens they mean: use [tokencache.Partition.SignOut].
 //   - It does not say which tokens it obtained with client capabilities: they count as
 //     ordinary ones, so give all MSAL clients that work with a partition the same. Those
-//     that were obtained with [tokencache.Request].CAE, MSAL does not get to see.
+//     that were obtained with [tokencache.Request].CAE or Resource, MSAL does not get
+//     to see.
 //   - Tokens obtained on behalf of an incoming token are neither stored nor read: MSAL
 //     exports others in their place, and cannot read them back. Each call asks the
 //     authorization server.

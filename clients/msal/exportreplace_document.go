@@ -64,7 +64,7 @@ func forMSAL(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.dropCAE()
+	d.dropBound()
 	for _, name := range []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata} {
 		d.set(name, d.section(name).renamed(name))
 	}
@@ -79,15 +79,16 @@ func forMSAL(text []byte) ([]byte, error) {
 	return json.Marshal(d)
 }
 
-// dropCAE leaves out the tokens of continuous access evaluation
-// ([tokencache.Request].CAE). MSAL Go does not read what tells them apart, and would hand
-// them to callers that cannot handle the challenges. They stay where they are stored.
-func (d document) dropCAE() {
+// dropBound leaves out the tokens of continuous access evaluation and those for one
+// resource ([tokencache.Request].CAE and Resource). MSAL Go does not read what tells them
+// apart, and would hand them to callers that cannot handle the challenges, or that call
+// another API. They stay where they are stored.
+func (d document) dropBound() {
 	s := d.section(accessTokens)
 	kept := len(s)
 	maps.DeleteFunc(s, func(_ string, it item) bool {
 		var ext item
-		return json.Unmarshal(it["ext"], &ext) == nil && ext["cae"] != nil
+		return json.Unmarshal(it["ext"], &ext) == nil && (ext["cae"] != nil || ext["resource"] != nil)
 	})
 	if len(s) < kept {
 		d[accessTokens], _ = json.Marshal(s) // it was unmarshalled before

@@ -228,6 +228,29 @@ func TestBrowserOnce(t *testing.T) {
 	}
 }
 
+// TestBrowserTwoTabs: in a second tab somebody else has signed in while the code of the
+// first is redeemed. The program knows nothing of them, and the page does not say so.
+func TestBrowserTwoTabs(t *testing.T) {
+	t.Parallel()
+	f := newDesktop(t, desktop(""))
+	anna, bob := newVisitor(t, "anna"), newVisitor(t, "bob")
+	f.fault(t, idp.Fault{Endpoint: "token", Delay: time.Second, Times: 1})
+	open := func(u string) error {
+		bob.before = func(*url.URL) { time.Sleep(300 * time.Millisecond) } // his is the second
+		go func() { _ = bob.open(u) }()
+		return anna.open(u)
+	}
+	if _, err := f.client.SignInWithBrowser(within(t), &xoauth2.BrowserOptions{OpenURL: open}); err != nil {
+		t.Fatal(err)
+	}
+	if v := anna.saw(); !strings.Contains(v.page, "You are signed in.") {
+		t.Errorf("the first page is %q", v.page)
+	}
+	if v := bob.saw(); !v.answered || v.status != http.StatusConflict || strings.Contains(v.page, "signed in") {
+		t.Errorf("the second page has the status %d: %q", v.status, v.page)
+	}
+}
+
 // TestBrowserGone: a user who closes the window while the code is redeemed is signed in.
 func TestBrowserGone(t *testing.T) {
 	t.Parallel()

@@ -284,7 +284,7 @@ func TestCAERequests(t *testing.T) {
 		t.Errorf("sent the claims %s", got)
 	}
 	n := len(f.requests)
-	for _, claims := range []string{"marker", `{"access_token":5}`} {
+	for _, claims := range []string{"marker", "null", "\tnull", "[]", `{"access_token":5}`} {
 		_, err := c.AppToken(t.Context(), tokencache.Request{Scopes: []string{"read"}, Claims: claims})
 		if err == nil || strings.Contains(err.Error(), "marker") {
 			t.Errorf("claims that nothing can be added to: %v", err)

@@ -11,6 +11,8 @@ import (
 // evaluation: the client can handle claims challenges.
 const capabilityCAE = "cp1"
 
+var errClaims = errors.New("xoauth2: the claims request is not a JSON object")
+
 var errCapability = errors.New("xoauth2: the claims request is not a JSON object that the capability of continuous access evaluation could be added to")
 
 // withCapability adds the capability to a claims request, if it is wanted, where
@@ -43,8 +45,12 @@ type object map[string]json.RawMessage
 
 // decode reads an object; there may be none.
 func (o *object) decode(text json.RawMessage) bool {
-	if len(text) == 0 || string(text) == "null" {
-		return true // in a claims request null is a claim without particulars
+	if len(text) == 0 {
+		return true
 	}
-	return json.Unmarshal(text, o) == nil
+	ok := json.Unmarshal(text, o) == nil
+	if *o == nil {
+		*o = object{} // in a claims request null is a claim without particulars
+	}
+	return ok
 }

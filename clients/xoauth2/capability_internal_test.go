@@ -12,6 +12,7 @@ func TestWithCapability(t *testing.T) {
 	for claims, want := range map[string]string{
 		"":                        alone,
 		"null":                    alone,
+		" null\n":                 alone,
 		"{}":                      alone,
 		`{"access_token":null}`:   alone,
 		alone:                     alone,

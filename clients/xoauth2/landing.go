@@ -33,6 +33,7 @@ type landing struct {
 
 	serving sync.WaitGroup // the listeners
 	mu      sync.Mutex
+	first   url.Values     // the answer that counts, once it is here
 	over    bool           // nothing joins pages any more
 	pages   sync.WaitGroup // requests that wait for the page
 }
@@ -99,6 +100,10 @@ func (l *landing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notAnswer(status).write(w)
 		return
 	}
+	if !l.counts(answer) {
+		notAnswer(http.StatusConflict).write(w)
+		return
+	}
 	l.mu.Lock()
 	if !l.over {
 		l.pages.Add(1)
@@ -106,14 +111,23 @@ func (l *landing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	l.mu.Unlock()
 	select {
-	case l.answers <- answer:
-	default: // it is here already: a page that is loaded twice
-	}
-	select {
 	case <-l.done:
 		l.page.write(w)
 	case <-r.Context().Done(): // nobody looks any more
 	}
+}
+
+// counts tells whether the answer is the first, or the first once more, as of a page
+// that is loaded twice. Another tab may bring another one, of another user: what becomes
+// of the first is not for it.
+func (l *landing) counts(answer url.Values) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil {
+		l.first = answer
+		l.answers <- answer // there is room for one
+	}
+	return answer.Get("code") == l.first.Get("code") && answer.Get("error") == l.first.Get("error")
 }
 
 // read returns the parameters of the user's answer, or the status for what is none.

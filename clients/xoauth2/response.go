@@ -74,6 +74,10 @@ func (c *Client) request(ctx context.Context, req *tokencache.Request, form url.
 		own := *req
 		own.CAE, req = true, &own
 	}
+	// An API may have written them, and Options.Exchange may take them for an object.
+	if req.Claims != "" && !isJSONObject(req.Claims) {
+		return tokencache.Grant{}, nil, errClaims
+	}
 	claims, err := withCapability(req.Claims, req.CAE)
 	if err != nil {
 		return tokencache.Grant{}, nil, err

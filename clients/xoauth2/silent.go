@@ -86,8 +86,9 @@ func (c *Client) issuer() *url.URL {
 //
 // Errors: [ErrRecord] if the record is not one of this client at this authorization server,
 // or of another tenant than the server's; and those of [tokencache.Partition.Ticket] and
-// [Client.Token]. As there, nobody needs to sign in again unless it is [tokencache.ErrNoTokens], which it is for the zero
-// record too, or *[tokencache.InteractionRequiredError].
+// [Client.Token]. The user has to sign in again if it is ErrRecord,
+// [tokencache.ErrNoTokens], which it is for the zero record too, or
+// *[tokencache.InteractionRequiredError], and need not if it is another one.
 func (c *Client) SignInSilently(ctx context.Context, r AuthenticationRecord, scopes ...string) (tokencache.Ticket, error) {
 	if r == (AuthenticationRecord{}) {
 		return tokencache.Ticket{}, errNoRecord
@@ -97,24 +98,37 @@ func (c *Client) SignInSilently(ctx context.Context, r AuthenticationRecord, sco
 	}
 	p := c.cache.Partition(tokencache.AccountKey(r.HomeAccountID))
 	t, err := p.Ticket(ctx)
+	if err == nil {
+		err = c.enter(ctx, t, &r, scopes)
+	}
+	if errors.Is(err, tokencache.ErrNoTokens) {
+		// Another process may have signed the user in anew meanwhile.
+		if now, ended := p.Ticket(ctx); ended == nil && now != t {
+			t, err = now, c.enter(ctx, now, &r, scopes)
+		}
+	}
 	if err != nil {
 		return tokencache.Ticket{}, err
 	}
-	p = c.cache.Partition(t.Key()) // this sign-in, and no later one
+	return t, nil
+}
+
+// enter tells whether the sign-in of the ticket, and no later one, is of the record's
+// tenant and still has tokens.
+func (c *Client) enter(ctx context.Context, t tokencache.Ticket, r *AuthenticationRecord, scopes []string) error {
+	p := c.cache.Partition(t.Key())
 	// Only Entra ID's issuers tell their tenant; of others, several may be on one host.
 	if c.meta.entra == nil && r.TenantID != "" {
 		tokens, err := p.Tokens(ctx)
 		if err != nil {
-			return tokencache.Ticket{}, err
+			return err
 		}
 		if c.recorded(tokens.Accounts(), r.HomeAccountID).Tenant != r.TenantID {
-			return tokencache.Ticket{}, errOtherTenant
+			return errOtherTenant
 		}
 	}
-	if _, err := c.Token(tokencache.NewContext(ctx, p), scopes...); err != nil {
-		return tokencache.Ticket{}, err
-	}
-	return t, nil
+	_, err := c.Token(tokencache.NewContext(ctx, p), scopes...)
+	return err
 }
 
 // checkRecord compares a record with what the client is of. An Entra ID endpoint is for one

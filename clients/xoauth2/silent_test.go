@@ -419,3 +419,35 @@ func TestNoRecordOfSession(t *testing.T) {
 		t.Errorf("signed out: %v", err)
 	}
 }
+
+// Who is signed in anew by another process meanwhile need not sign in once more.
+func TestSilentDuringSignIn(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, true)
+	first, second := d.process(t), d.process(t)
+	ticket := first.ticket(t, "anna", nil)
+	r := first.record(t, ticket)
+	first.expire(t, first.of(t, ticket))
+	first.fault(t, idp.Fault{Endpoint: "token", Delay: time.Second, Times: 1})
+	type result struct {
+		ticket tokencache.Ticket
+		err    error
+	}
+	results := make(chan result, 1)
+	go func() {
+		got, err := second.client.SignInSilently(t.Context(), r)
+		results <- result{got, err}
+	}()
+	for d.idp.Stats().TokenRequests.RefreshToken == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	succeeds(t, first.client.SignOut(first.of(t, ticket)))
+	anew := first.ticket(t, "anna", nil)
+	got := <-results
+	if got.err != nil || got.ticket != anew {
+		t.Errorf("another ticket, or %v", got.err)
+	}
+	if _, err := second.client.Token(second.of(t, anew)); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,7 +15,7 @@ import (
 // browser itself, which then runs until the user closes it: no context ends it. It
 // gets no terminal, so that it neither asks there nor mixes with what is written.
 func openBrowser(url string) error {
-	programs := []string{"xdg-open", "x-www-browser", "www-browser"}
+	programs := []string{"xdg-open", "x-www-browser"}
 	if runtime.GOOS == "darwin" {
 		programs = []string{"/usr/bin/open"}
 	}

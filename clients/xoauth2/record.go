@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -117,13 +118,20 @@ func (r *AuthenticationRecord) parse(text []byte) error {
 	return nil
 }
 
+// unshowable is what does not belong into names of people either: they may have spaces of
+// any kind in them, and the two joiners that some scripts are written with.
+func unshowable(r rune) bool {
+	const nonJoiner, joiner = '\u200c', '\u200d'
+	return unprintable(r) && !unicode.Is(unicode.Zs, r) && r != nonJoiner && r != joiner
+}
+
 // check refuses what may be a record in form only.
 func (r *AuthenticationRecord) check() error {
 	if r.Version != recordVersion {
 		return badRecord("its version is not " + recordVersion)
 	}
 	for name, value := range r.members() {
-		if strings.ContainsFunc(*value, unprintable) || strings.ContainsRune(*value, utf8.RuneError) {
+		if strings.ContainsFunc(*value, unshowable) || strings.ContainsRune(*value, utf8.RuneError) {
 			return badRecord("the member " + name + " is not printable text")
 		}
 	}

@@ -175,6 +175,21 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
+// Names of people are kept as they are: with the joiners of Persian, or spaces of Japanese.
+func TestRecordNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"marker علی\u200cرضا", "marker\u3000太郎", "marker\u00a0é", "marker क्\u200dष"} {
+		for _, authority := range []string{"https://a.example", "a.example"} {
+			want := zoe(authority)
+			want.Username = name
+			got, err := xoauth2.ParseAuthenticationRecord(want.Encode())
+			if err != nil || got != want {
+				t.Errorf("a name is not read back: %v", err)
+			}
+		}
+	}
+}
+
 // A record in a log shows nobody.
 func TestRecordPrints(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func (c *Client) AuthenticationRecord(ctx context.Context, t tokencache.Ticket) 
 		Username:      a.Username,
 		Version:       recordVersion,
 	}
-	if strings.ContainsFunc(r.Username, unprintable) {
+	if strings.ContainsFunc(r.Username, unshowable) {
 		r.Username = "" // it is for showing only
 	}
 	if err := r.check(); err != nil {

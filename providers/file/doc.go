@@ -14,7 +14,7 @@
 // Open keeps 32 random bytes in the store of the user who is logged in: the Secret
 // Service on Linux and other Unixes (gnome-keyring, KWallet, KeePassXC), the Keychain on
 // macOS, the Credential Manager on Windows. The entry has the service "coatcheck" and the
-// name of the cache. The file opens for this user on this machine and for nobody else:
+// name of the cache, whatever the directory. The file opens for this user on this machine and for nobody else:
 // it may be backed up, and a copy elsewhere is of no use.
 //
 // Where there is no such store, as in a container or over SSH, Open fails with

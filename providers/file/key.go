@@ -46,11 +46,14 @@ func stored(ctx context.Context, name string) (*tokencache.KeyRing, error) {
 }
 
 // store draws a key, and puts it into the operating system's store. It is read again, as
-// a store that forgets would cost the user the file.
-func store(ctx context.Context, name string) (*tokencache.KeyRing, error) {
+// a store that forgets would cost the user the file. free is called once the store has
+// answered, be it when nobody waits for that any more: a key that comes late must not
+// replace the one of somebody else.
+func store(ctx context.Context, name string, free func()) (*tokencache.KeyRing, error) {
 	key := make([]byte, tokencache.KeySize)
 	_, _ = rand.Read(key) // never fails (crypto/rand, Go 1.24)
 	_, err := ask(ctx, func() (string, error) {
+		defer free()
 		return "", keyring.Set(service, name, base64.StdEncoding.EncodeToString(key))
 	})
 	if err != nil {

@@ -67,7 +67,7 @@ func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.Ke
 	v.tried = true
 	ring, err := stored(ctx, v.opts.Name)
 	if errors.Is(err, errNoEntry) {
-		ring, err = store(ctx, v.opts.Name)
+		ring, err = draw(ctx, v.opts.Name)
 	}
 	switch {
 	case err == nil:
@@ -79,6 +79,31 @@ func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.Ke
 			"cache", v.opts.Name, "error", err)
 	}
 	return header{by: protectedNot}, nil, nil
+}
+
+// draw puts a new key into the operating system's store, unless another process is
+// first. The entry is one for all directories, of which each has a lock of its own: who
+// replaces it by another key costs the others their files. Where there is no default
+// directory for the lock on it, it is done without.
+func draw(ctx context.Context, name string) (*tokencache.KeyRing, error) {
+	free := func() {}
+	if dir, err := dataDirectory(); err == nil {
+		wait, cancel := context.WithTimeout(ctx, lockTime)
+		defer cancel()
+		unlock, err := disk{dir: dir, name: name}.lock(wait, keyLock)
+		switch {
+		case errors.Is(err, ErrLocked):
+			return nil, err
+		case err == nil:
+			free = unlock
+		}
+	}
+	ring, err := stored(ctx, name)
+	if errors.Is(err, errNoEntry) {
+		return store(ctx, name, free)
+	}
+	free()
+	return ring, err
 }
 
 func (v *vault) derive(ctx context.Context, p params) (*tokencache.KeyRing, error) {

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
@@ -188,7 +186,7 @@ func (v *vault) lock(ctx context.Context) (unlock func(), err error) {
 	select {
 	case v.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, v.lockedOut(ctx)
+		return nil, v.disk.lockedOut(ctx, lockFile)
 	}
 	defer func() {
 		if err != nil {
@@ -198,29 +196,14 @@ func (v *vault) lock(ctx context.Context) (unlock func(), err error) {
 	if v.closed.Load() {
 		return nil, errClosed
 	}
-	if err := v.disk.create(); err != nil {
-		return nil, explain(err)
-	}
-	root, err := v.disk.enter() // not to leave a lock where others may write
+	free, err := v.disk.lock(ctx, lockFile)
 	if err != nil {
-		return nil, explain(err)
-	}
-	_ = root.Close()
-	l := flock.New(v.disk.path(lockFile), flock.SetPermissions(0o600))
-	switch ok, err := l.TryLockContext(ctx, lockPoll); {
-	case ctx.Err() != nil && !ok:
-		return nil, v.lockedOut(ctx)
-	case err != nil:
-		return nil, explain(err)
+		return nil, err
 	}
 	return func() {
-		_ = l.Unlock()
+		free()
 		<-v.turn
 	}, nil
-}
-
-func (v *vault) lockedOut(ctx context.Context) error {
-	return fmt.Errorf("%w: it has the lock on %s: %w", ErrLocked, v.disk.path(lockFile), ctx.Err())
 }
 
 // replaceDamaged sets the file aside, unless another process has done that meanwhile.

@@ -10,10 +10,13 @@ import (
 
 // keyOf returns the key of a file that names it. A process asks for it once.
 func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.KeyRing, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.ring != nil && v.ring.IDs()[0] == id {
-		return v.ring, nil
+	asked, err := v.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer asked()
+	if last := v.ring.Load(); last != nil && last.IDs()[0] == id {
+		return last, nil
 	}
 	ring, err := v.askKey(ctx, h)
 	switch {
@@ -26,8 +29,19 @@ func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.Ke
 		return nil, fmt.Errorf("%w: the operating system's key store has another one: "+
 			"the file is another user's or another machine's, or the store was made anew", ErrKey)
 	}
-	v.ring = ring
+	v.ring.Store(ring)
 	return ring, nil
+}
+
+// ask waits until no other goroutine is asking for a key, as that may take as long as
+// somebody takes to type a password. The caller calls what it returns.
+func (v *vault) ask(ctx context.Context) (asked func(), err error) {
+	select {
+	case v.asking <- struct{}{}:
+		return func() { <-v.asking }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("file: another call is still asking for the key of the token cache: %w", ctx.Err())
+	}
 }
 
 // askKey asks for the key by which a file is protected.
@@ -54,8 +68,11 @@ func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.Ke
 	if over.ring != nil {
 		return over.header, over.ring, nil
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	asked, err := v.ask(ctx)
+	if err != nil {
+		return header{}, nil, err
+	}
+	defer asked()
 	if v.opts.Passphrase != nil {
 		h := header{by: protectedByPhrase, params: newParams()}
 		ring, err := v.derive(ctx, h.params)

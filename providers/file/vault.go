@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,10 +19,10 @@ type vault struct {
 	turn   chan struct{}        // has room for the one of this process who writes
 	seen   atomic.Pointer[view] // what the file had when it was last read or written
 	closed atomic.Bool
+	ring   atomic.Pointer[tokencache.KeyRing] // the key that was used last
 
-	mu    sync.Mutex          // guards the below, and lets one goroutine ask for a key
-	ring  *tokencache.KeyRing // the key that was used last
-	tried bool                // to find a store for a file that is not encrypted
+	asking chan struct{} // has room for the goroutine that asks for a key
+	tried  bool          // to find a store for a file that is not encrypted; guarded by asking
 }
 
 // view is what a file has.
@@ -41,7 +40,7 @@ const (
 )
 
 func newVault(o *Options) *vault {
-	return &vault{disk: disk{dir: o.Dir, name: o.Name}, opts: *o, turn: make(chan struct{}, 1)}
+	return &vault{disk: disk{dir: o.Dir, name: o.Name}, opts: *o, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
 }
 
 // read returns what is stored. No lock is needed: a file is replaced as a whole.
@@ -154,9 +153,7 @@ func (v *vault) begin(*document, time.Time) error {
 func (v *vault) close() {
 	v.closed.Store(true)
 	v.seen.Store(nil)
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.ring = nil
+	v.ring.Store(nil)
 }
 
 // errSame is returned by an edit that has changed nothing.

@@ -64,7 +64,7 @@ func (v *vault) askKey(ctx context.Context, h *header) (*tokencache.KeyRing, err
 
 // sealing returns how to write over what was read, and with which key. The caller has
 // the lock of the file.
-func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.KeyRing, error) {
+func (v *vault) sealing(ctx context.Context, over *view) (h header, ring *tokencache.KeyRing, err error) {
 	if over.ring != nil {
 		return over.header, over.ring, nil
 	}
@@ -73,6 +73,15 @@ func (v *vault) sealing(ctx context.Context, over *view) (header, *tokencache.Ke
 		return header{}, nil, err
 	}
 	defer asked()
+	h, ring, err = v.choose(ctx, over)
+	if err == nil && ring != nil {
+		v.ring.Store(ring) // not to ask again for what another process writes with it
+	}
+	return h, ring, err
+}
+
+// choose is sealing for what is not encrypted yet.
+func (v *vault) choose(ctx context.Context, over *view) (header, *tokencache.KeyRing, error) {
 	if v.opts.Passphrase != nil {
 		h := header{by: protectedByPhrase, params: newParams()}
 		ring, err := v.derive(ctx, h.params)

@@ -57,7 +57,7 @@ func explain(err error) error {
 		return fmt.Errorf("file: the disk is read-only, and the token cache is as it was: make it writable: %w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("file: this user may not use the token cache: check the owner and mode: %w", err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrAccess), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	return fmt.Errorf("file: %w", err)

@@ -178,6 +178,9 @@ func (v *vault) write(ctx context.Context, over *view, d *document) error {
 
 // lock waits for the turn of this process, and of this goroutine in it.
 func (v *vault) lock(ctx context.Context) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // nobody has kept the caller waiting
+	}
 	ctx, cancel := context.WithTimeout(ctx, lockTime)
 	defer cancel()
 	select {

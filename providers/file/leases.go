@@ -115,8 +115,9 @@ func (v *vault) leases(ctx context.Context, edit func(held map[tokencache.Name]l
 	return explain(v.disk.replace(leaseFile, b, false))
 }
 
-// decodeLeases returns those that have not run out. One that was taken after now is from
-// before the clock was set back, and might hold for long.
+// decodeLeases returns those that have not run out. One that was taken long after now is
+// from before the clock was set back, and might hold for long; of a clock that was set
+// right by a moment, the holder loses nothing.
 func decodeLeases(b []byte, now time.Time) map[tokencache.Name]leaseJSON {
 	held := map[tokencache.Name]leaseJSON{}
 	var list []leaseJSON
@@ -124,7 +125,7 @@ func decodeLeases(b []byte, now time.Time) map[tokencache.Name]leaseJSON {
 		return held
 	}
 	for _, l := range list {
-		if at := now.UnixNano(); l.Since <= at && at < l.Until {
+		if at := now.UnixNano(); l.Since-at <= l.Until-l.Since && at < l.Until {
 			held[tokencache.Name{Owner: string(l.Owner), Partition: string(l.Partition)}] = l
 		}
 	}

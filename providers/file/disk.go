@@ -59,7 +59,7 @@ func (d disk) lock(ctx context.Context, suffix string) (unlock func(), err error
 		return nil, explain(err)
 	}
 	_ = root.Close()
-	l := flock.New(d.path(suffix), flock.SetFlag(os.O_RDWR|os.O_CREATE|openFlags), flock.SetPermissions(0o600))
+	l := flock.New(d.path(suffix), flock.SetFlag(os.O_RDONLY|os.O_CREATE|openFlags), flock.SetPermissions(0o600))
 	switch ok, err := l.TryLockContext(ctx, lockPoll); {
 	case ctx.Err() != nil && !ok:
 		return nil, d.lockedOut(ctx, suffix)

@@ -47,6 +47,9 @@ func (p *Provider) Acquire(ctx context.Context, name tokencache.Name, ttl time.D
 		if err != nil {
 			return err
 		}
+		if w.doc.size() > maxContent-roomForSave {
+			return errFull
+		}
 		held[name] = l.until(now, ttl)
 		return explain(p.vault.disk.rehearse(w.doc.size() + roomForSave))
 	})

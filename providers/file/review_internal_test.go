@@ -1,0 +1,48 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// Nobody obtains tokens for a cache that has no room for them, and what is no larger than
+// before is stored also there.
+func TestFullCache(t *testing.T) {
+	t.Parallel()
+	p, err := Open(t.Context(), &Options{Dir: filepath.Join(t.TempDir(), "coatcheck")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := tokencache.Name{Owner: "owner", Partition: "0"}
+	large := record{sealed: make([]byte, tokencache.MaxSealedSize), version: tokencache.NewVersion()}
+	err = p.vault.change(t.Context(), func(d *document, _ time.Time) error {
+		for i := 0; d.size() <= maxContent; i++ {
+			d.records[tokencache.Name{Owner: "owner", Partition: strconv.Itoa(i)}] = large
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Acquire(t.Context(), n, time.Second); !errors.Is(err, errFull) {
+		t.Error("acquire:", err)
+	}
+	next := tokencache.Record{Sealed: large.sealed, Version: tokencache.NewVersion()}
+	if err := p.Save(t.Context(), n, next, tokencache.Always()); err != nil {
+		t.Error("save of what is as large as before:", err)
+	}
+	n.Partition = "another"
+	if err := p.Save(t.Context(), n, next, tokencache.Always()); !errors.Is(err, errFull) {
+		t.Error("save:", err)
+	}
+	if err := p.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,3 +47,21 @@ func TestFullCache(t *testing.T) {
 	}
 }
 
+
+// The words for what is wrong with a store are those of its system, and do not tell
+// somebody whose keyring is locked that there is none.
+func TestStoreErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ goos, text, want, not string }{
+		{"linux", "failed to unlock correct collection '/org/freedesktop/secrets/aliases/default'", "locked", "start gnome-keyring"},
+		{"linux", "failed to unlock correct collection '/org/freedesktop/secrets/collection/login'", "locked", "no default"},
+		{"linux", "exec: \"dbus-launch\": executable file not found in $PATH", "start gnome-keyring", "locked"},
+		{"darwin", "exit status 36", "Keychain", "gnome-keyring"},
+		{"windows", "A specified logon session does not exist.", "Credential Manager", "gnome-keyring"},
+	} {
+		err := storeError(tt.goos, errors.New(tt.text))
+		if !errors.Is(err, ErrKeyStore) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), tt.not) {
+			t.Errorf("%s, %s: %v", tt.goos, tt.text, err)
+		}
+	}
+}

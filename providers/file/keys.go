@@ -29,7 +29,7 @@ func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.Ke
 		return nil, fmt.Errorf("%w: the operating system's key store has another one: "+
 			"the file is another user's or another machine's, or the store was made anew", ErrKey)
 	}
-	v.ring.Store(ring)
+	v.keep(nil, ring)
 	return ring, nil
 }
 
@@ -75,7 +75,7 @@ func (v *vault) sealing(ctx context.Context, over *view) (h header, ring *tokenc
 	defer asked()
 	h, ring, err = v.choose(ctx, over)
 	if err == nil && ring != nil {
-		v.ring.Store(ring) // not to ask again for what another process writes with it
+		v.keep(nil, ring) // not to ask again for what another process writes with it
 	}
 	return h, ring, err
 }

@@ -65,3 +65,14 @@ func TestStoreErrors(t *testing.T) {
 		}
 	}
 }
+
+// What a call that was under way brings after Close is forgotten as well.
+func TestForgetsAfterClose(t *testing.T) {
+	t.Parallel()
+	v := newVault(&Options{Dir: t.TempDir(), Name: "default"})
+	v.close()
+	v.keep(&view{}, &tokencache.KeyRing{})
+	if v.seen.Load() != nil || v.ring.Load() != nil {
+		t.Error("the tokens or the key are kept")
+	}
+}

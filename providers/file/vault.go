@@ -90,7 +90,7 @@ func (v *vault) look(ctx context.Context) (*view, error) {
 	}
 	w, err := v.open(ctx, append(head[:n:n], rest...))
 	if err == nil {
-		v.seen.Store(w)
+		v.keep(w, w.ring)
 	}
 	return w, err
 }
@@ -149,9 +149,26 @@ func (v *vault) begin(*document, time.Time) error {
 	return nil
 }
 
+// keep remembers what was read or written, and the key, of which either may be nil.
+func (v *vault) keep(w *view, ring *tokencache.KeyRing) {
+	if w != nil {
+		v.seen.Store(w)
+	}
+	if ring != nil {
+		v.ring.Store(ring)
+	}
+	if v.closed.Load() {
+		v.forget() // Close has come meanwhile
+	}
+}
+
 // close forgets the key and the tokens.
 func (v *vault) close() {
 	v.closed.Store(true)
+	v.forget()
+}
+
+func (v *vault) forget() {
 	v.seen.Store(nil)
 	v.ring.Store(nil)
 }
@@ -172,7 +189,7 @@ func (v *vault) write(ctx context.Context, over *view, d *document) error {
 	if err := v.disk.replace(dataFile, b, true); err != nil {
 		return explain(err)
 	}
-	v.seen.Store(&view{header: h, ring: ring, doc: d})
+	v.keep(&view{header: h, ring: ring, doc: d}, ring)
 	return nil
 }
 

@@ -79,6 +79,9 @@ func dataDirectory() (string, error) {
 	}
 	if !filepath.IsAbs(base) {
 		home, err := os.UserHomeDir()
+		if err == nil && !filepath.IsAbs(home) {
+			err = errors.New("the home directory is not an absolute path")
+		}
 		if err != nil {
 			return "", fmt.Errorf("file: where the user's data is, is not known: set Options.Dir: %w", err)
 		}

@@ -47,7 +47,6 @@ func TestFullCache(t *testing.T) {
 	}
 }
 
-
 // The words for what is wrong with a store are those of its system, and do not tell
 // somebody whose keyring is locked that there is none.
 func TestStoreErrors(t *testing.T) {

@@ -40,7 +40,8 @@
 // A file that is damaged is set aside under another name, and the error,
 // *[CorruptError], tells it; the next access begins a new one. A file whose key is not
 // there stays where it is ([ErrKey]): the key may come back. Who has given up on it calls
-// [SetAside]. A file or directory that others may use is refused ([ErrAccess]).
+// [SetAside]. A file or directory that others may use is refused ([ErrAccess]), but for
+// Windows, where the directory has what the user's data directory hands down.
 //
 // # Other tools
 //

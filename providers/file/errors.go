@@ -18,10 +18,11 @@ var (
 	// file is another user's or another machine's, or the passphrase is another one. The
 	// file is left as it is.
 	ErrKey = errors.New("file: the key of the token cache is not here")
-	// ErrAccess means that others may read or change the file or its directory.
+	// ErrAccess means that others may read or change the file or its directory, or that
+	// something else is in its place. Windows is not asked who may.
 	ErrAccess = errors.New("file: others may use the token cache")
 	// ErrLocked means that another process has had the lock for as long as the caller
-	// could wait.
+	// could wait, and for ten seconds at most.
 	ErrLocked = errors.New("file: another process is using the token cache")
 )
 

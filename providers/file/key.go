@@ -19,8 +19,8 @@ import (
 // service names the entries of this package in the operating system's store.
 const service = "coatcheck"
 
-// promptTime is how long the store may take where the caller has set no deadline: it may
-// be asking the user for a password.
+// promptTime is how long the store may take for an answer, also of a caller who would wait
+// longer: it may be asking the user for a password.
 const promptTime = 2 * time.Minute
 
 // errNoEntry means that the store has no key under the name.

@@ -16,8 +16,9 @@ const roomForSave = 128 << 10
 // maxLeases bounds the file of leases, in bytes.
 const maxLeases = 1 << 20
 
-// leaseJSON is a lease in the file of leases, whose names are MACs and say nothing of an
-// account. Times are in nanoseconds since 1970.
+// leaseJSON is a lease in the file of leases, which is not encrypted. Its names are MACs:
+// who guesses an account can see by them that it is there, where the Cache has no Keys,
+// and nobody sees which it is. Times are in nanoseconds since 1970.
 type leaseJSON struct {
 	Owner     []byte             `json:"owner"`
 	Partition []byte             `json:"partition"`

@@ -34,7 +34,7 @@ type view struct {
 }
 
 const (
-	// lockTime bounds the wait for the lock where the caller has set no deadline.
+	// lockTime bounds the wait for the lock, also of a caller who would wait longer.
 	lockTime = 10 * time.Second
 	lockPoll = 2 * time.Millisecond
 )

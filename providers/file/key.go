@@ -23,6 +23,10 @@ const service = "coatcheck"
 // longer: it may be asking the user for a password.
 const promptTime = 2 * time.Minute
 
+// encryptTime is how long it may take where there is a plain file already: what is to be
+// saved in it must not be lost while nobody types the password.
+const encryptTime = 500 * time.Millisecond
+
 // errNoEntry means that the store has no key under the name.
 var errNoEntry = errors.New("no entry")
 

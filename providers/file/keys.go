@@ -91,16 +91,23 @@ func (v *vault) choose(ctx context.Context, over *view) (header, *tokencache.Key
 		return over.header, nil, nil
 	}
 	v.tried = true
-	ring, err := stored(ctx, v.opts.Name)
+	wait := promptTime
+	if !over.absent {
+		wait = encryptTime
+	}
+	asking, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	ring, err := stored(asking, v.opts.Name)
 	if errors.Is(err, errNoEntry) {
-		ring, err = draw(ctx, v.opts.Name)
+		ring, err = draw(asking, v.opts.Name)
 	}
 	switch {
 	case err == nil:
 		return header{by: protectedByStore}, ring, nil
+	case !over.absent && ctx.Err() == nil: // it stays as it is, which open has found to be allowed
 	case ctx.Err() != nil || !v.opts.AllowUnencryptedStorage || !errors.Is(err, ErrKeyStore):
 		return header{}, nil, err
-	case over.absent:
+	default:
 		v.opts.Log.WarnContext(ctx, "file: tokens are stored unencrypted, as the operating system's key store does not answer",
 			"cache", v.opts.Name, "error", err)
 	}

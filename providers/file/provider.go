@@ -30,7 +30,7 @@ var (
 // Open opens the cache that the options name, and begins one if there is none; nil
 // options are the defaults. It gets the key from the operating system's store, which may
 // ask the user for a password meanwhile: it waits until ctx ends, and for at most two
-// minutes for each answer. The library for that store knows no deadlines; where it is late, a goroutine
+// minutes. The library for that store knows no deadlines; where it is late, a goroutine
 // stays until the store answers. Open starts nothing else, and reads without writing where
 // there is a file.
 //

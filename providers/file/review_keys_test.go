@@ -45,3 +45,22 @@ func beginTogether(t *testing.T, session []string) {
 		}
 	}
 }
+
+// A plain file that is allowed is written also while a keyring that could encrypt it
+// waits for a password that nobody types; and is encrypted when it answers.
+func TestPlainWhileKeyringPrompts(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	run(t, child(t.Context(), "use", p.dir, noStore, plainVariable+"=1"))
+	p.must(p.session.Prompt())
+	p.must(p.session.Lock())
+	allowed := append(p.session.Env(), plainVariable+"=1")
+	if said := run(t, child(t.Context(), "use", p.dir, allowed...)); said != "had 1" {
+		t.Errorf("a process says: %s", said)
+	}
+	p.must(p.session.Unlock())
+	if said := run(t, child(t.Context(), "use", p.dir, allowed...)); said != "had 2" {
+		t.Errorf("a process says: %s", said)
+	}
+	p.has("3") // which does not allow a plain file
+}

@@ -16,7 +16,7 @@ var errNoLister = fmt.Errorf("tokencache: the provider cannot list what it has: 
 // partition ([AccountKey]) has a refresh token, or an access token that has not expired.
 // It loads everything that the provider stores, one after the other: it is for a
 // program on somebody's machine, which asks its user for which account to work, and not
-// for a server with many users. What it tells is personal data.
+// for a server with many users. No [Hook] is called. What it tells is personal data.
 //
 // Errors: [ErrUnavailable], ctx's, and one that is [errors.ErrUnsupported] where the
 // provider has no [Lister]. What does not open is left out: it may be another client's.

@@ -77,10 +77,13 @@ type loaded struct {
 
 // fetch asks the provider, once for all who ask at the same moment. Whoever
 // joined a load that a change has overtaken asks again, so that nobody is
-// answered with what was out of date when they asked.
+// answered with what was out of date when they asked. Nobody tells of changes to a store
+// that is local: there, whoever joined one asks again.
 func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 	for attempt := 0; ; attempt++ {
+		joined := true
 		l, err := p.cache.loads.do(ctx, name.Partition, func() (loaded, error) {
+			joined = false
 			return p.read(context.WithoutCancel(ctx), name)
 		})
 		if l.panicked != nil {
@@ -89,7 +92,8 @@ func (p *Partition) fetch(ctx context.Context, name Name) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.epoch == p.cache.l1.epoch(name) || attempt == 2 {
+		again := l.epoch != p.cache.l1.epoch(name) || joined && attempt == 0 && p.cache.store.caps.Local
+		if !again || attempt == 2 {
 			p.remember(l)
 			return l.state, nil
 		}

@@ -8,7 +8,7 @@ import (
 // noBus tells that there is no D-Bus session. The library would start one, and leave it
 // behind, where dbus-launch is installed; a keyring on it would be empty.
 func noBus() bool {
-	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") != "" {
+	if address := os.Getenv("DBUS_SESSION_BUS_ADDRESS"); address != "" && address != "autolaunch:" {
 		return false
 	}
 	run := "/run/user/" + strconv.Itoa(os.Getuid()) + "/"

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // disk is the directory of a cache and its files. Each operation opens the directory
@@ -18,7 +21,8 @@ const (
 	dataFile  = ".tokens"
 	lockFile  = ".lock"
 	leaseFile = ".leases"
-	tempFile  = ".tmp" // only whoever has the lock writes one
+	tempFile  = ".tmp"     // only whoever has the lock writes one
+	keyLock   = ".keylock" // of the entry in the key store, in the default directory
 )
 
 func (d disk) path(suffix string) string { return filepath.Join(d.dir, d.name+suffix) }
@@ -44,6 +48,30 @@ func (d disk) enter() (*os.Root, error) {
 
 // create makes the directory, unless it is there.
 func (d disk) create() error { return os.MkdirAll(d.dir, 0o700) }
+
+// lock waits for a lock file until ctx ends, and makes it first if need be.
+func (d disk) lock(ctx context.Context, suffix string) (unlock func(), err error) {
+	if err := d.create(); err != nil {
+		return nil, explain(err)
+	}
+	root, err := d.enter() // not to leave a lock where others may write
+	if err != nil {
+		return nil, explain(err)
+	}
+	_ = root.Close()
+	l := flock.New(d.path(suffix), flock.SetFlag(os.O_RDONLY|os.O_CREATE|openFlags), flock.SetPermissions(0o600))
+	switch ok, err := l.TryLockContext(ctx, lockPoll); {
+	case ctx.Err() != nil && !ok:
+		return nil, d.lockedOut(ctx, suffix)
+	case err != nil:
+		return nil, explain(err)
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+func (d disk) lockedOut(ctx context.Context, suffix string) error {
+	return fmt.Errorf("%w: it has the lock on %s: %w", ErrLocked, d.path(suffix), ctx.Err())
+}
 
 // open opens a file for reading.
 func (d disk) open(suffix string) (*os.File, error) {

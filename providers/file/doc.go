@@ -14,7 +14,7 @@
 // Open keeps 32 random bytes in the store of the user who is logged in: the Secret
 // Service on Linux and other Unixes (gnome-keyring, KWallet, KeePassXC), the Keychain on
 // macOS, the Credential Manager on Windows. The entry has the service "coatcheck" and the
-// name of the cache. The file opens for this user on this machine and for nobody else:
+// name of the cache, whatever the directory. The file opens for this user on this machine and for nobody else:
 // it may be backed up, and a copy elsewhere is of no use.
 //
 // Where there is no such store, as in a container or over SSH, Open fails with
@@ -40,7 +40,8 @@
 // A file that is damaged is set aside under another name, and the error,
 // *[CorruptError], tells it; the next access begins a new one. A file whose key is not
 // there stays where it is ([ErrKey]): the key may come back. Who has given up on it calls
-// [SetAside]. A file or directory that others may use is refused ([ErrAccess]).
+// [SetAside]. A file or directory that others may use is refused ([ErrAccess]), but for
+// Windows, where the directory has what the user's data directory hands down.
 //
 // # Other tools
 //

@@ -18,10 +18,11 @@ var (
 	// file is another user's or another machine's, or the passphrase is another one. The
 	// file is left as it is.
 	ErrKey = errors.New("file: the key of the token cache is not here")
-	// ErrAccess means that others may read or change the file or its directory.
+	// ErrAccess means that others may read or change the file or its directory, or that
+	// something else is in its place. Windows is not asked who may.
 	ErrAccess = errors.New("file: others may use the token cache")
 	// ErrLocked means that another process has had the lock for as long as the caller
-	// could wait.
+	// could wait, and for ten seconds at most.
 	ErrLocked = errors.New("file: another process is using the token cache")
 )
 
@@ -57,7 +58,7 @@ func explain(err error) error {
 		return fmt.Errorf("file: the disk is read-only, and the token cache is as it was: make it writable: %w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("file: this user may not use the token cache: check the owner and mode: %w", err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrAccess), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	return fmt.Errorf("file: %w", err)

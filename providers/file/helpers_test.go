@@ -23,7 +23,15 @@ func TestMain(m *testing.M) {
 	}
 	keyring.MockInit() // the real one is asked by child processes
 	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "a session")
-	goleak.VerifyTestMain(m)
+	home, err := os.MkdirTemp("", "coatcheck-home-") // not the home directory of whoever runs the tests
+	if err != nil {
+		panic(err)
+	}
+	_ = os.Setenv("XDG_DATA_HOME", home)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(home)
+		os.Exit(code)
+	}))
 }
 
 // open opens the cache in a directory.

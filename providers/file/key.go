@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -18,9 +19,13 @@ import (
 // service names the entries of this package in the operating system's store.
 const service = "coatcheck"
 
-// promptTime is how long the store may take where the caller has set no deadline: it may
-// be asking the user for a password.
+// promptTime is how long the store may take for an answer, also of a caller who would wait
+// longer: it may be asking the user for a password.
 const promptTime = 2 * time.Minute
+
+// encryptTime is how long it may take where there is a plain file already: what is to be
+// saved in it must not be lost while nobody types the password.
+const encryptTime = 500 * time.Millisecond
 
 // errNoEntry means that the store has no key under the name.
 var errNoEntry = errors.New("no entry")
@@ -46,11 +51,14 @@ func stored(ctx context.Context, name string) (*tokencache.KeyRing, error) {
 }
 
 // store draws a key, and puts it into the operating system's store. It is read again, as
-// a store that forgets would cost the user the file.
-func store(ctx context.Context, name string) (*tokencache.KeyRing, error) {
+// a store that forgets would cost the user the file. free is called once the store has
+// answered, be it when nobody waits for that any more: a key that comes late must not
+// replace the one of somebody else.
+func store(ctx context.Context, name string, free func()) (*tokencache.KeyRing, error) {
 	key := make([]byte, tokencache.KeySize)
 	_, _ = rand.Read(key) // never fails (crypto/rand, Go 1.24)
 	_, err := ask(ctx, func() (string, error) {
+		defer free()
 		return "", keyring.Set(service, name, base64.StdEncoding.EncodeToString(key))
 	})
 	if err != nil {
@@ -67,7 +75,7 @@ func store(ctx context.Context, name string) (*tokencache.KeyRing, error) {
 // answer to a prompt. One that is late is left alone, and its goroutine with it.
 func ask(ctx context.Context, call func() (string, error)) (string, error) {
 	if noBus() {
-		return "", storeError(errors.New("no D-Bus session"))
+		return "", storeError(runtime.GOOS, errors.New("no D-Bus session"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, promptTime)
 	defer cancel()
@@ -91,19 +99,27 @@ func ask(ctx context.Context, call func() (string, error)) (string, error) {
 		if a.err == nil || errors.Is(a.err, keyring.ErrNotFound) {
 			return a.text, a.err
 		}
-		return "", storeError(a.err)
+		return "", storeError(runtime.GOOS, a.err)
 	case <-ctx.Done():
 		return "", fmt.Errorf("%w in time: is it waiting for a password? %w", ErrKeyStore, ctx.Err())
 	}
 }
 
 // storeError tells a store that is locked from one that is not there, by the texts of
-// go-keyring, which has no types for it.
-func storeError(err error) error {
+// go-keyring, which has no types for it. Of a default keyring that is not the login
+// keyring, as KWallet's and KeePassXC's, it cannot be told whether it is there.
+func storeError(goos string, err error) error {
 	const otherwise = "or use a passphrase, or allow unencrypted storage"
 	switch text := err.Error(); {
+	case goos == "darwin":
+		return fmt.Errorf("%w: the Keychain is locked, or this program may not use it: allow that, unlock it "+
+			"(with security unlock-keychain where there is no desktop), %s: %w", ErrKeyStore, otherwise, err)
+	case goos == "windows":
+		return fmt.Errorf("%w: the Credential Manager is not there for this session: log on to Windows with a password, %s: %w",
+			ErrKeyStore, otherwise, err)
 	case strings.Contains(text, "/aliases/default"):
-		return fmt.Errorf("%w: it has no default keyring: log in to the desktop once, or create one, %s: %w", ErrKeyStore, otherwise, err)
+		return fmt.Errorf("%w: it has no default keyring, or a locked one: unlock it, log in to the desktop once, or create one, %s: %w",
+			ErrKeyStore, otherwise, err)
 	case strings.Contains(text, "failed to unlock"):
 		return fmt.Errorf("%w: the keyring is locked: unlock it (with gnome-keyring-daemon --unlock where there is no desktop), "+
 			"and try again: %w", ErrKeyStore, err)

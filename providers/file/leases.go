@@ -16,8 +16,9 @@ const roomForSave = 128 << 10
 // maxLeases bounds the file of leases, in bytes.
 const maxLeases = 1 << 20
 
-// leaseJSON is a lease in the file of leases, whose names are MACs and say nothing of an
-// account. Times are in nanoseconds since 1970.
+// leaseJSON is a lease in the file of leases, which is not encrypted. Its names are MACs:
+// who guesses an account can see by them that it is there, where the Cache has no Keys,
+// and nobody sees which it is. Times are in nanoseconds since 1970.
 type leaseJSON struct {
 	Owner     []byte             `json:"owner"`
 	Partition []byte             `json:"partition"`
@@ -46,6 +47,9 @@ func (p *Provider) Acquire(ctx context.Context, name tokencache.Name, ttl time.D
 		w, err := p.vault.lookLocked(ctx)
 		if err != nil {
 			return err
+		}
+		if w.doc.size() > maxContent-roomForSave {
+			return errFull
 		}
 		held[name] = l.until(now, ttl)
 		return explain(p.vault.disk.rehearse(w.doc.size() + roomForSave))
@@ -115,8 +119,9 @@ func (v *vault) leases(ctx context.Context, edit func(held map[tokencache.Name]l
 	return explain(v.disk.replace(leaseFile, b, false))
 }
 
-// decodeLeases returns those that have not run out. One that was taken after now is from
-// before the clock was set back, and might hold for long.
+// decodeLeases returns those that have not run out. One that was taken long after now is
+// from before the clock was set back, and might hold for long; of a clock that was set
+// right by a moment, the holder loses nothing.
 func decodeLeases(b []byte, now time.Time) map[tokencache.Name]leaseJSON {
 	held := map[tokencache.Name]leaseJSON{}
 	var list []leaseJSON
@@ -124,7 +129,7 @@ func decodeLeases(b []byte, now time.Time) map[tokencache.Name]leaseJSON {
 		return held
 	}
 	for _, l := range list {
-		if at := now.UnixNano(); l.Since <= at && at < l.Until {
+		if at := now.UnixNano(); l.Since-at <= l.Until-l.Since && at < l.Until {
 			held[tokencache.Name{Owner: string(l.Owner), Partition: string(l.Partition)}] = l
 		}
 	}

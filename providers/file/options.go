@@ -20,18 +20,20 @@ type Options struct {
 	// user.
 	Name string
 	// AllowUnencryptedStorage lets tokens be stored as plaintext where the operating
-	// system has no store for the key. It changes nothing where it has one, and never
-	// opens an encrypted file without its key.
+	// system has no store for the key, or one that does not answer, as it is locked. It
+	// changes nothing where it does, and never opens an encrypted file without its key. A
+	// plain file is read whoever has put it there, and encrypted with the first change
+	// while the store answers.
 	AllowUnencryptedStorage bool
 	// Dir is the directory, an absolute path. It is created if it is not there, and
-	// must be the user's own, with a mode of 0700. Defaults to coatcheck in the user's
-	// data directory: $XDG_DATA_HOME or ~/.local/share, ~/Library/Application Support
-	// on macOS, %LocalAppData% on Windows.
+	// must be the user's own, with a mode of 0700; Windows is not asked about that.
+	// Defaults to coatcheck in the user's data directory: $XDG_DATA_HOME or
+	// ~/.local/share, ~/Library/Application Support on macOS, %LocalAppData% on Windows.
 	Dir string
 	// Passphrase, unless nil, returns what the key is derived from in place of the
 	// operating system's store (Argon2id, RFC 9106). It is called by Open, and again
-	// only if the file has been replaced by one that needs another key. The bytes are
-	// overwritten after use.
+	// only if the file is gone or has been replaced by one that needs another key. While a
+	// file is begun, other processes wait for it. The bytes are overwritten after use.
 	Passphrase func(context.Context) ([]byte, error)
 	// Log gets the warning that tokens are stored unencrypted, when such a file is
 	// begun. Defaults to slog.Default().
@@ -79,6 +81,9 @@ func dataDirectory() (string, error) {
 	}
 	if !filepath.IsAbs(base) {
 		home, err := os.UserHomeDir()
+		if err == nil && !filepath.IsAbs(home) {
+			err = errors.New("the home directory is not an absolute path")
+		}
 		if err != nil {
 			return "", fmt.Errorf("file: where the user's data is, is not known: set Options.Dir: %w", err)
 		}

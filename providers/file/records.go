@@ -50,11 +50,12 @@ func (r *records) Save(ctx context.Context, name tokencache.Name, rec tokencache
 		if mark := d.mark(name.Owner, now); !rec.Removed() && mark != (tokencache.Version{}) && mark != rec.Mark {
 			return tokencache.ErrRemoved
 		}
-		if old, ok := d.find(name, now); !holds(cond, old, ok) {
+		old, ok := d.find(name, now)
+		if !holds(cond, old, ok) {
 			return tokencache.ErrConflict
 		}
 		d.records[name] = next
-		if !rec.Removed() && d.size() > maxContent {
+		if len(next.sealed) > len(old.sealed) && d.size() > maxContent {
 			return errFull
 		}
 		return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +24,7 @@ type Stream struct {
 
 // memory is the content of a Stream.
 type memory struct {
-	turn    sync.Mutex // held while anything is changed
+	turn    chan struct{} // has room for the one who changes anything
 	doc     atomic.Pointer[document]
 	updated func(context.Context) error
 }
@@ -42,7 +41,7 @@ var _ tokencache.Provider = (*Stream)(nil)
 //		return errors.Join(s.Serialize(&b), place.Put(ctx, b.Bytes()))
 //	})
 func NewStream(updated func(ctx context.Context, s *Stream) error) *Stream {
-	s := &Stream{memory: &memory{}}
+	s := &Stream{memory: &memory{turn: make(chan struct{}, 1)}}
 	s.content = s.memory
 	s.memory.doc.Store(newDocument())
 	if updated != nil {
@@ -81,8 +80,8 @@ func (s *Stream) Deserialize(r io.Reader) error {
 			return err
 		}
 	}
-	s.memory.turn.Lock()
-	defer s.memory.turn.Unlock()
+	s.memory.turn <- struct{}{}
+	defer func() { <-s.memory.turn }()
 	s.memory.doc.Store(doc)
 	return nil
 }
@@ -107,8 +106,11 @@ func parseStream(b []byte) (*document, error) {
 func (m *memory) read(ctx context.Context) (*document, error) { return m.doc.Load(), ctx.Err() }
 
 func (m *memory) change(ctx context.Context, edit func(d *document, now time.Time) error) error {
-	m.turn.Lock()
-	defer m.turn.Unlock()
+	select { // updated may take as long as a network does
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -121,9 +123,13 @@ func (m *memory) change(ctx context.Context, edit func(d *document, now time.Tim
 	if m.updated == nil {
 		return nil
 	}
+	kept := false
+	defer func() {
+		if !kept { // also where updated panics
+			m.doc.Store(last)
+		}
+	}()
 	err := m.updated(ctx)
-	if err != nil {
-		m.doc.Store(last)
-	}
+	kept = err == nil
 	return err
 }

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
@@ -22,10 +19,10 @@ type vault struct {
 	turn   chan struct{}        // has room for the one of this process who writes
 	seen   atomic.Pointer[view] // what the file had when it was last read or written
 	closed atomic.Bool
+	ring   atomic.Pointer[tokencache.KeyRing] // the key that was used last
 
-	mu    sync.Mutex          // guards the below, and lets one goroutine ask for a key
-	ring  *tokencache.KeyRing // the key that was used last
-	tried bool                // to find a store for a file that is not encrypted
+	asking chan struct{} // has room for the goroutine that asks for a key
+	tried  bool          // to find a store for a file that is not encrypted; guarded by asking
 }
 
 // view is what a file has.
@@ -37,13 +34,13 @@ type view struct {
 }
 
 const (
-	// lockTime bounds the wait for the lock where the caller has set no deadline.
+	// lockTime bounds the wait for the lock, also of a caller who would wait longer.
 	lockTime = 10 * time.Second
 	lockPoll = 2 * time.Millisecond
 )
 
 func newVault(o *Options) *vault {
-	return &vault{disk: disk{dir: o.Dir, name: o.Name}, opts: *o, turn: make(chan struct{}, 1)}
+	return &vault{disk: disk{dir: o.Dir, name: o.Name}, opts: *o, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
 }
 
 // read returns what is stored. No lock is needed: a file is replaced as a whole.
@@ -93,7 +90,7 @@ func (v *vault) look(ctx context.Context) (*view, error) {
 	}
 	w, err := v.open(ctx, append(head[:n:n], rest...))
 	if err == nil {
-		v.seen.Store(w)
+		v.keep(w, w.ring)
 	}
 	return w, err
 }
@@ -152,13 +149,28 @@ func (v *vault) begin(*document, time.Time) error {
 	return nil
 }
 
+// keep remembers what was read or written, and the key, of which either may be nil.
+func (v *vault) keep(w *view, ring *tokencache.KeyRing) {
+	if w != nil {
+		v.seen.Store(w)
+	}
+	if ring != nil {
+		v.ring.Store(ring)
+	}
+	if v.closed.Load() {
+		v.forget() // Close has come meanwhile
+	}
+}
+
 // close forgets the key and the tokens.
 func (v *vault) close() {
 	v.closed.Store(true)
+	v.forget()
+}
+
+func (v *vault) forget() {
 	v.seen.Store(nil)
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.ring = nil
+	v.ring.Store(nil)
 }
 
 // errSame is returned by an edit that has changed nothing.
@@ -177,18 +189,21 @@ func (v *vault) write(ctx context.Context, over *view, d *document) error {
 	if err := v.disk.replace(dataFile, b, true); err != nil {
 		return explain(err)
 	}
-	v.seen.Store(&view{header: h, ring: ring, doc: d})
+	v.keep(&view{header: h, ring: ring, doc: d}, ring)
 	return nil
 }
 
 // lock waits for the turn of this process, and of this goroutine in it.
 func (v *vault) lock(ctx context.Context) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // nobody has kept the caller waiting
+	}
 	ctx, cancel := context.WithTimeout(ctx, lockTime)
 	defer cancel()
 	select {
 	case v.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, v.lockedOut(ctx)
+		return nil, v.disk.lockedOut(ctx, lockFile)
 	}
 	defer func() {
 		if err != nil {
@@ -198,29 +213,14 @@ func (v *vault) lock(ctx context.Context) (unlock func(), err error) {
 	if v.closed.Load() {
 		return nil, errClosed
 	}
-	if err := v.disk.create(); err != nil {
-		return nil, explain(err)
-	}
-	root, err := v.disk.enter() // not to leave a lock where others may write
+	free, err := v.disk.lock(ctx, lockFile)
 	if err != nil {
-		return nil, explain(err)
-	}
-	_ = root.Close()
-	l := flock.New(v.disk.path(lockFile), flock.SetPermissions(0o600))
-	switch ok, err := l.TryLockContext(ctx, lockPoll); {
-	case ctx.Err() != nil && !ok:
-		return nil, v.lockedOut(ctx)
-	case err != nil:
-		return nil, explain(err)
+		return nil, err
 	}
 	return func() {
-		_ = l.Unlock()
+		free()
 		<-v.turn
 	}, nil
-}
-
-func (v *vault) lockedOut(ctx context.Context) error {
-	return fmt.Errorf("%w: it has the lock on %s: %w", ErrLocked, v.disk.path(lockFile), ctx.Err())
 }
 
 // replaceDamaged sets the file aside, unless another process has done that meanwhile.

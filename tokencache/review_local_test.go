@@ -1,0 +1,40 @@
+package tokencache_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coatcheck-go/coatcheck/tokencache"
+)
+
+// Over a store on this machine, whoever joins a load that runs already is not answered
+// with what was stored before they asked: nobody tells of what another process does.
+func TestLocalLoadIsNotShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := newProvider(t)
+		slow := &faulty{Provider: shared, hide: func(caps *tokencache.Capabilities) {
+			caps.InProcess, caps.Watcher, caps.Local = false, nil, true
+		}}
+		options := &tokencache.Options{Keys: newKeys(t)}
+		here, there := newCache(t, slow, options), newCache(t, shared, options)
+		key := mustSignIn(t, there, newAuthority(), "read").Key()
+		var first atomic.Bool
+		slow.set(func(ctx context.Context, n tokencache.Name) (tokencache.Record, error) {
+			r, err := shared.Load(ctx, n)
+			if first.CompareAndSwap(false, true) {
+				time.Sleep(time.Second)
+			}
+			return r, err
+		}, nil)
+		go func() { _ = here.Partition(key).Check(t.Context()) }()
+		synctest.Wait()
+		if err := there.Partition(key).SignOut(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, here.Partition(key).Check(t.Context()), tokencache.ErrRemoved)
+	})
+}

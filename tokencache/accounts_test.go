@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -101,37 +99,4 @@ func TestAccountsFail(t *testing.T) {
 	unlisted := &faulty{Provider: newProvider(t), hide: func(c *tokencache.Capabilities) { c.Lister = nil }}
 	_, err = newCache(t, unlisted, nil).Accounts(ctx)
 	wantError(t, err, errors.ErrUnsupported)
-}
-
-// A store on this machine is asked each time, so that what another process has done is
-// seen at once, and is given time.
-func TestLocalProvider(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		a := newAuthority()
-		provider := &faulty{Provider: newProvider(t), hide: func(c *tokencache.Capabilities) {
-			c.InProcess, c.Encrypts, c.Local, c.Watcher = false, true, true, nil
-		}}
-		here := newCache(t, provider, &tokencache.Options{ProviderTimeout: time.Millisecond})
-		there := newCache(t, provider, nil)
-		ticket := mustSignIn(t, here, a, "read")
-		p := here.Partition(ticket.Key())
-		for range 2 {
-			if tok := mustToken(t, p, a, "read"); tok.Source != tokencache.SourceProvider {
-				t.Errorf("from %v", tok.Source)
-			}
-		}
-		if err := there.Partition(ticket.Key()).SignOut(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
-		_, err := p.Token(t.Context(), request("read"), a)
-		wantError(t, err, tokencache.ErrRemoved)
-
-		provider.set(hangLoads, nil)
-		began := time.Now()
-		wantError(t, p.Check(t.Context()), tokencache.ErrUnavailable)
-		if took := time.Since(began); took != 20*time.Millisecond {
-			t.Errorf("the call was ended after %v, want 20 times ProviderTimeout", took)
-		}
-	})
 }

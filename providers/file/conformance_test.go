@@ -2,6 +2,8 @@ package file_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,13 +27,25 @@ func files() providertest.Harness {
 		return p
 	}
 	return providertest.Harness{
-		New: func(t *testing.T) tokencache.Provider { return start(t, directory(t)) },
+		New: func(t *testing.T) tokencache.Provider { return start(t, quick(t)) },
 		Peer: func(t *testing.T, first tokencache.Provider) tokencache.Provider {
 			dir, _ := dirs.Load(first)
 			return start(t, dir.(string))
 		},
 		Around: synctest.Test,
 	}
+}
+
+// quick returns a directory in memory, if there is a place for that: each of thousands of
+// saves would wait for the disk. Those of other tests do.
+func quick(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "coatcheck-file-")
+	if err != nil {
+		return directory(t)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "coatcheck")
 }
 
 func streams() providertest.Harness {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,27 @@ func TestDamagedMeanwhile(t *testing.T) {
 		if err != nil || len(aside) != len(taken) {
 			t.Errorf("%s: %d files are aside, want %d", what, len(aside), len(taken))
 		}
+	}
+}
+
+// Who signs in does so over a damaged file: where it is, is in the log.
+func TestDamagedBeforeSignIn(t *testing.T) {
+	t.Parallel()
+	dir, good := filled(t, file.Options{})
+	var log bytes.Buffer
+	p := open(t, &file.Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	cache := newCache(t, p, nil)
+	mustWrite(t, filepath.Join(dir, "default.tokens"), append([]byte("x"), good...))
+	if _, err := p.Load(t.Context(), name("x")); err == nil || log.Len() > 0 {
+		t.Errorf("%v, and the log has %d bytes", err, log.Len())
+	}
+	mustWrite(t, filepath.Join(dir, "default.tokens"), append([]byte("y"), good...))
+	if err := p.Save(t.Context(), name("y"), record("marker-y"), always); err == nil || !strings.Contains(log.String(), "set aside as "+dir) {
+		t.Errorf("%v, and the log says: %s", err, log.String())
+	}
+	signIn(t, cache)
+	if accounts, err := cache.Accounts(t.Context()); err != nil || len(accounts) != 1 {
+		t.Errorf("%d accounts, %v", len(accounts), err)
 	}
 }
 

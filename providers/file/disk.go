@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -149,15 +150,17 @@ func write(root *os.Root, name string, b []byte, lasting bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// rehearse tells whether there is room for a file of that size.
+// rehearse tells whether there is room for a file of that size. Its bytes are such that
+// no file system makes less of them.
 func (d disk) rehearse(size int) error {
 	root, err := d.enter()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	temp := d.name + tempFile
-	err = write(root, temp, make([]byte, size), false)
+	temp, bytes := d.name+tempFile, make([]byte, size)
+	_, _ = rand.Read(bytes) // never fails (crypto/rand, Go 1.24)
+	err = write(root, temp, bytes, false)
 	if removed := root.Remove(temp); err == nil {
 		err = removed
 	}

@@ -1,8 +1,9 @@
 package file
 
 import (
-	"encoding/json"
+	"encoding/binary"
 	"maps"
+	"math"
 	"time"
 
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -63,89 +64,108 @@ func (d *document) mark(owner string, now time.Time) tokencache.Version {
 	return tokencache.Version{}
 }
 
-// size is about what the document takes in the file.
+// size is what the document takes in the file.
 func (d *document) size() int {
-	size := 0
+	size := 8
 	for n, r := range d.records {
-		size += (len(n.Owner)+len(n.Partition)+len(r.sealed))*4/3 + 128
+		size += len(n.Owner) + len(n.Partition) + len(r.sealed) + 36
 	}
-	return size + 128*len(d.marks)
+	for owner := range d.marks {
+		size += len(owner) + 28
+	}
+	return size
 }
 
-// The document in a file is a JSON object. Bytes are base64 (RFC 4648 §4), names
-// included, as they may be any; an expiry is in nanoseconds since 1970, 0 for never.
-type (
-	documentJSON struct {
-		Records []recordJSON `json:"records,omitempty"`
-		Marks   []markJSON   `json:"marks,omitempty"`
-	}
-	recordJSON struct {
-		Owner     []byte `json:"owner"`
-		Partition []byte `json:"partition"`
-		Version   []byte `json:"version"`
-		Sealed    []byte `json:"sealed,omitempty"`
-		Expires   int64  `json:"expires,omitempty"`
-	}
-	markJSON struct {
-		Owner   []byte `json:"owner"`
-		Version []byte `json:"version"`
-		Expires int64  `json:"expires,omitempty"`
-	}
-)
-
-func (d *document) encode() ([]byte, error) {
-	var out documentJSON
+// The bytes of a document: the number of records, each of them as its owner, partition,
+// version of 16 bytes, expiry and content; and the number of marks, each as its owner,
+// version and expiry. Numbers have 4 bytes with the highest first, and text and content
+// their length before them. An expiry has 8 bytes, nanoseconds since 1970, 0 for never.
+// All of it is written with each change, which is why it is no JSON.
+func (d *document) encode() []byte {
+	b := make([]byte, 0, d.size())
+	b = binary.BigEndian.AppendUint32(b, uint32(len(d.records))) // #nosec G115 -- they are smaller than 32 MiB together
 	for n, r := range d.records {
-		out.Records = append(out.Records, recordJSON{
-			Owner: []byte(n.Owner), Partition: []byte(n.Partition),
-			Version: r.version[:], Sealed: r.sealed, Expires: nanos(r.expires),
-		})
+		b = appendPart(appendPart(b, n.Owner), n.Partition)
+		b = append(b, r.version[:]...)
+		b = binary.BigEndian.AppendUint64(b, nanos(r.expires))
+		b = appendPart(b, r.sealed)
 	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(d.marks))) // #nosec G115 -- as above
 	for owner, m := range d.marks {
-		out.Marks = append(out.Marks, markJSON{Owner: []byte(owner), Version: m.version[:], Expires: nanos(m.expires)})
+		b = appendPart(b, owner)
+		b = append(b, m.version[:]...)
+		b = binary.BigEndian.AppendUint64(b, nanos(m.expires))
 	}
-	return json.Marshal(&out)
+	return b
 }
 
-// decodeDocument reads what encode has written. Anything else is errDamaged.
+func appendPart[T string | []byte](b []byte, part T) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(part))) // #nosec G115 -- as above
+	return append(b, part...)
+}
+
+// decodeDocument reads what encode has written, of which it keeps parts. Anything else is
+// errDamaged.
 func decodeDocument(b []byte) (*document, error) {
-	var in documentJSON
-	if json.Unmarshal(b, &in) != nil {
+	d, in := newDocument(), &input{b: b}
+	for range in.number() {
+		n := tokencache.Name{Owner: string(in.part()), Partition: string(in.part())}
+		r := record{version: in.version(), expires: in.expiry(), sealed: in.part()}
+		if _, twice := d.records[n]; twice || in.short || len(r.sealed) > tokencache.MaxSealedSize {
+			return nil, errDamaged
+		}
+		d.records[n] = r
+	}
+	for range in.number() {
+		owner := string(in.part())
+		m := mark{version: in.version(), expires: in.expiry()}
+		if _, twice := d.marks[owner]; twice || in.short {
+			return nil, errDamaged
+		}
+		d.marks[owner] = m
+	}
+	if in.short || len(in.b) > 0 {
 		return nil, errDamaged
-	}
-	d := newDocument()
-	for i := range in.Records {
-		r := &in.Records[i]
-		n := tokencache.Name{Owner: string(r.Owner), Partition: string(r.Partition)}
-		if _, twice := d.records[n]; twice || len(r.Version) != len(tokencache.Version{}) || len(r.Sealed) > tokencache.MaxSealedSize {
-			return nil, errDamaged
-		}
-		d.records[n] = record{sealed: r.Sealed, version: tokencache.Version(r.Version), expires: expiry(r.Expires)}
-	}
-	for _, m := range in.Marks {
-		if _, twice := d.marks[string(m.Owner)]; twice || len(m.Version) != len(tokencache.Version{}) {
-			return nil, errDamaged
-		}
-		d.marks[string(m.Owner)] = mark{version: tokencache.Version(m.Version), expires: expiry(m.Expires)}
 	}
 	return d, nil
 }
 
-// nanos converts an expiry. The range of 64 bits ends in 2262, and what lies beyond
-// might as well be never.
-func nanos(t time.Time) int64 {
+// input is what has not been decoded yet.
+type input struct {
+	b     []byte
+	short bool // something was not there
+}
+
+func (in *input) next(n int) []byte {
+	if in.short || n < 0 || n > len(in.b) {
+		in.short = true
+		return make([]byte, min(max(n, 0), 16))
+	}
+	part := in.b[:n:n]
+	in.b = in.b[n:]
+	return part
+}
+
+func (in *input) number() uint32              { return binary.BigEndian.Uint32(in.next(4)) }
+func (in *input) part() []byte                { return in.next(int(in.number())) }
+func (in *input) version() tokencache.Version { return tokencache.Version(in.next(16)) }
+
+func (in *input) expiry() time.Time {
+	at := binary.BigEndian.Uint64(in.next(8))
+	if at == 0 || at > math.MaxInt64 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(at))
+}
+
+// nanos converts an expiry. The range of 63 bits ends in 2262, and what lies beyond might
+// as well be never.
+func nanos(t time.Time) uint64 {
 	switch {
 	case t.IsZero(), t.Year() > 2261:
 		return 0
 	case t.Year() < 1970:
 		return 1
 	}
-	return t.UnixNano()
-}
-
-func expiry(nanos int64) time.Time {
-	if nanos == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, nanos)
+	return max(1, uint64(t.UnixNano())) // #nosec G115 -- not before 1970
 }

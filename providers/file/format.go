@@ -132,12 +132,12 @@ func keyID(body []byte) string { return hex.EncodeToString(body[2:sealedHead]) }
 func seal(h *header, d *document, ring *tokencache.KeyRing) ([]byte, error) {
 	_, _ = rand.Read(h.tag[:]) // never fails (crypto/rand, Go 1.24)
 	head := h.encode()
-	body, err := d.encode()
-	if err == nil && ring != nil {
-		body, err = ring.Encrypt(body, head)
-	}
-	if err != nil {
-		return nil, err
+	body := d.encode()
+	if ring != nil {
+		var err error
+		if body, err = ring.Encrypt(body, head); err != nil {
+			return nil, err
+		}
 	}
 	sum := checksum(head, body)
 	return append(append(head, sum[:]...), body...), nil

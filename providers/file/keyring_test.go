@@ -77,7 +77,7 @@ func TestKeyring(t *testing.T) {
 	p.has("0")
 	p.has("1")
 	b, err := os.ReadFile(p.path())
-	if err != nil || bytes.Contains(b, []byte("records")) {
+	if err != nil || bytes.Contains(b, []byte("marker")) {
 		t.Fatal("it is not encrypted:", err)
 	}
 

@@ -10,13 +10,16 @@ import (
 
 // keyOf returns the key of a file that names it. A process asks for it once.
 func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.KeyRing, error) {
-	asked, err := v.ask(ctx)
+	if ring := v.lastKey(id); ring != nil {
+		return ring, nil
+	}
+	asked, err := v.beginAsking(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer asked()
-	if last := v.ring.Load(); last != nil && last.IDs()[0] == id {
-		return last, nil
+	if ring := v.lastKey(id); ring != nil { // the one before has asked for it
+		return ring, nil
 	}
 	ring, err := v.askKey(ctx, h)
 	switch {
@@ -33,9 +36,17 @@ func (v *vault) keyOf(ctx context.Context, h *header, id string) (*tokencache.Ke
 	return ring, nil
 }
 
-// ask waits until no other goroutine is asking for a key, as that may take as long as
+// lastKey is the key that was used last, if it has this ID.
+func (v *vault) lastKey(id string) *tokencache.KeyRing {
+	if ring := v.ring.Load(); ring != nil && ring.IDs()[0] == id {
+		return ring
+	}
+	return nil
+}
+
+// beginAsking waits until no other goroutine is asking for a key, as that may take as long as
 // somebody takes to type a password. The caller calls what it returns.
-func (v *vault) ask(ctx context.Context) (asked func(), err error) {
+func (v *vault) beginAsking(ctx context.Context) (asked func(), err error) {
 	select {
 	case v.asking <- struct{}{}:
 		return func() { <-v.asking }, nil
@@ -68,7 +79,7 @@ func (v *vault) sealing(ctx context.Context, over *view) (h header, ring *tokenc
 	if over.ring != nil {
 		return over.header, over.ring, nil
 	}
-	asked, err := v.ask(ctx)
+	asked, err := v.beginAsking(ctx)
 	if err != nil {
 		return header{}, nil, err
 	}

@@ -48,3 +48,17 @@ func TestLocked(t *testing.T) {
 	}
 	mustHold(t, p, name("x"), "marker-other")
 }
+
+// The end of a context is not said to be another process's lock.
+func TestCancelledIsNotLocked(t *testing.T) {
+	t.Parallel()
+	p := open(t, &file.Options{Dir: directory(t)})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		err := p.Save(ctx, name("x"), record("marker-x"), always)
+		if !errors.Is(err, context.Canceled) || errors.Is(err, file.ErrLocked) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -35,8 +35,9 @@ type Options struct {
 	// only if the file is gone or has been replaced by one that needs another key. While a
 	// file is begun, other processes wait for it. The bytes are overwritten after use.
 	Passphrase func(context.Context) ([]byte, error)
-	// Log gets the warning that tokens are stored unencrypted, when such a file is
-	// begun. Defaults to slog.Default().
+	// Log gets two warnings: that tokens are stored unencrypted, when such a file is
+	// begun; and where a damaged file is that a change has set aside, as a Cache makes
+	// the change again and nobody gets the error. Defaults to slog.Default().
 	Log *slog.Logger
 }
 

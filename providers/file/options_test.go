@@ -81,3 +81,15 @@ func TestDefaultDirectory(t *testing.T) {
 		}
 	}
 }
+
+// A relative home directory would be another one after a chdir.
+func TestRelativeHome(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "")
+	t.Setenv("HOME", "home")
+	t.Setenv("LocalAppData", "")
+	t.Setenv("USERPROFILE", "home")
+	t.Chdir(t.TempDir())
+	if _, err := file.Open(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "Options.Dir") {
+		t.Error(err)
+	}
+}

@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/providers/file"
+	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
 func passphrase(text string) func(context.Context) ([]byte, error) {
@@ -61,5 +64,72 @@ func TestPassphraseOverwritten(t *testing.T) {
 	open(t, &file.Options{Dir: directory(t), Passphrase: func(context.Context) ([]byte, error) { return given, nil }})
 	if !bytes.Equal(given, make([]byte, len(given))) {
 		t.Error("it is still there")
+	}
+}
+
+// Who has begun a file is not asked again for its passphrase when another process has
+// written.
+func TestPassphraseOnce(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	var asked atomic.Int64
+	first := open(t, &file.Options{Dir: dir, Passphrase: func(context.Context) ([]byte, error) {
+		asked.Add(1)
+		return []byte("marker-passphrase"), nil
+	}})
+	if err := open(t, withPhrase(dir)).Save(t.Context(), name("x"), record("marker-x"), always); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, first, name("x"), "marker-x")
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
+// While one call waits for somebody to type a passphrase, others wait no longer than
+// they like, and Close does not wait.
+func TestAskingHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	typed, asking := make(chan struct{}), make(chan struct{}, 10)
+	var slow atomic.Bool
+	p := open(t, &file.Options{Dir: dir, Passphrase: func(ctx context.Context) ([]byte, error) {
+		if slow.Load() {
+			asking <- struct{}{}
+			<-typed
+		}
+		return []byte("marker-passphrase"), nil
+	}})
+	if _, err := file.SetAside(t.Context(), withPhrase(dir)); err != nil {
+		t.Fatal(err)
+	}
+	open(t, withPhrase(dir)) // with another salt
+	slow.Store(true)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.Load(t.Context(), name("x"))
+		ended <- err
+	}()
+	<-asking
+	within := func(what string, f func()) {
+		done := make(chan struct{})
+		go func() { f(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Error(what, "waits for the passphrase of another call")
+		}
+	}
+	within("Load", func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := p.Load(ctx, name("x")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+	within("Close", func() { _ = p.Close(t.Context()) })
+	close(typed)
+	if err := <-ended; !errors.Is(err, tokencache.ErrNotFound) {
+		t.Error(err)
 	}
 }

@@ -44,7 +44,10 @@ func Open(ctx context.Context, o *Options) (*Provider, error) {
 	p := &Provider{vault: newVault(&opts)}
 	p.content = p.vault
 	w, err := p.vault.look(ctx)
-	if errors.Is(err, errDamaged) || err == nil && w.absent {
+	switch {
+	case errors.Is(err, errDamaged):
+		_, err = p.vault.read(ctx)
+	case err == nil && w.absent:
 		err = p.vault.change(ctx, p.vault.begin)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/coatcheck-go/coatcheck/providers/file"
 	"github.com/coatcheck-go/coatcheck/tokencache"
@@ -147,4 +148,38 @@ func TestStreamCache(t *testing.T) {
 	if err != nil || len(accounts) != 1 || accounts[0].Username != "ada" {
 		t.Errorf("%d accounts, %v", len(accounts), err)
 	}
+}
+
+// While one change waits for updated, others wait no longer than they like; a change
+// that updated has panicked over has not happened.
+func TestStreamUpdatedIsSlow(t *testing.T) {
+	t.Parallel()
+	busy, done := make(chan struct{}), make(chan struct{})
+	what := func() { close(busy); <-done }
+	stream := file.NewStream(func(context.Context, *file.Stream) error { what(); return nil })
+	ended := make(chan error, 2)
+	go func() { ended <- stream.Save(t.Context(), name("x"), record("marker-x"), always) }()
+	<-busy
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	go func() { ended <- stream.Save(ctx, name("y"), record("marker-y"), always) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Save waits beyond its deadline")
+		ended <- nil
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	what = func() { panic("a bug") }
+	func() {
+		defer func() { _ = recover() }()
+		_ = stream.Save(t.Context(), name("x"), record("marker-other"), always)
+	}()
+	mustHold(t, stream, name("x"), "marker-x")
 }

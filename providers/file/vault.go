@@ -127,6 +127,9 @@ func (v *vault) change(ctx context.Context, edit func(d *document, now time.Time
 	defer unlock()
 	w, err := v.lookLocked(ctx)
 	if err != nil {
+		if damaged := (*CorruptError)(nil); errors.As(err, &damaged) {
+			v.opts.Log.WarnContext(ctx, err.Error()) // a Cache tries again, and then it goes well
+		}
 		return err
 	}
 	now := time.Now()

@@ -51,5 +51,5 @@
 //
 // # Bytes of one's own
 //
-// [Stream] is a provider for who has a place of their own for the bytes.
+// [Stream] is a provider for programs that keep the bytes in a place of their own.
 package file

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck-go/coatcheck/tokencache"
 )
 
-// Stream is a provider for who has a place of their own for the bytes, such as the secret
-// storage of an editor or of a phone. It keeps records in memory, tells of every change,
+// Stream is a provider for programs that keep the bytes in a place of their own, such as
+// the secret storage of an editor or of a phone. It keeps records in memory, tells of every change,
 // and reads and writes all of them at once. It does not encrypt: a Cache over it needs
 // [tokencache.Options].Keys, or AllowUnencryptedStorage where the place encrypts. It
 // offers the capabilities of a [Provider] but Encrypts and Leaser: one process has it. It

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
@@ -78,9 +80,20 @@ func (b *chromium) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	err := chromedp.Do(ctx, steps...)
+	for len(steps) == 1 && gone(err) {
+		err = chromedp.Do(ctx, steps...)
+	}
+	if err != nil {
 		t.Error(err)
 	}
+}
+
+// gone tells that the element was replaced before it was clicked: chromedp had found it in
+// the page as that was while it was loading.
+func gone(err error) bool {
+	e := (*cdproto.Error)(nil)
+	return errors.As(err, &e) && strings.Contains(e.Message, "Could not find node")
 }
 
 // waitFor waits until the expression is true in the page.

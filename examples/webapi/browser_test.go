@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
@@ -86,9 +88,20 @@ func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	err := chromedp.Do(ctx, steps...)
+	for len(steps) == 1 && gone(err) {
+		err = chromedp.Do(ctx, steps...)
+	}
+	if err != nil {
 		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
 	}
+}
+
+// gone tells that the element was replaced before it was clicked: chromedp had found it in
+// the page as that was while it was loading.
+func gone(err error) bool {
+	e := (*cdproto.Error)(nil)
+	return errors.As(err, &e) && strings.Contains(e.Message, "Could not find node")
 }
 
 func (b *browser) eval(t *testing.T, expression string) string {

@@ -5,133 +5,49 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"github.com/coatcheck-go/coatcheck/clients/xoauth2"
+	"github.com/coatcheck-go/coatcheck/internal/testbrowser"
 )
 
 // chromium is a headless Chromium.
 type chromium struct {
 	ctx context.Context
-
-	mu       sync.Mutex
-	problems []string // what the console said
+	*testbrowser.Console
 }
 
-// openChromium starts one of the browsers that scripts/deps.sh looks for.
+// openChromium starts a browser for the test.
 func openChromium(t *testing.T) *chromium {
 	t.Helper()
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if found, err := exec.LookPath(name); err == nil && path == "" {
-			path = found
-		}
-	}
-	if path == "" {
-		if os.Getenv("COATCHECK_REQUIRE_BROWSER") == "1" {
-			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
-		}
-		t.Skip("there is no Chromium in the PATH; install it to run this test")
-	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-	)
-	if os.Geteuid() == 0 {
-		opts = append(opts, chromedp.NoSandbox) // Chromium's sandbox refuses to run as root
-	}
-	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-		cancelAllocator()
-	})
-	b := &chromium{ctx: ctx}
-	if err := chromedp.Do(ctx); err != nil { // starts it
-		t.Fatal(err)
-	}
-	messages := chromedp.Console(ctx)
-	go func() {
-		for m, err := range messages {
-			if err != nil {
-				return
-			}
-			if m.Type == chromedp.ConsoleError || m.IsException() {
-				b.mu.Lock()
-				b.problems = append(b.problems, m.String())
-				b.mu.Unlock()
-			}
-		}
-	}()
-	return b
+	ctx, stop := testbrowser.Start(t)
+	t.Cleanup(stop)
+	return &chromium{ctx, testbrowser.Listen(ctx)}
 }
 
 func (b *chromium) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
-	err := chromedp.Do(ctx, steps...)
-	for len(steps) == 1 && gone(err) {
-		err = chromedp.Do(ctx, steps...)
-	}
-	if err != nil {
+	if err := testbrowser.Do(b.ctx, steps...); err != nil {
 		t.Error(err)
 	}
-}
-
-// gone tells that the element was replaced before it was clicked: chromedp had found it in
-// the page as that was while it was loading.
-func gone(err error) bool {
-	e := (*cdproto.Error)(nil)
-	return errors.As(err, &e) && strings.Contains(e.Message, "Could not find node")
 }
 
 // waitFor waits until the expression is true in the page.
 func (b *chromium) waitFor(t *testing.T, expression string) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for time.Now().Before(deadline) {
-		// While a page is on its way, evaluating may fail.
-		if ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`!!(`+expression+`)`)); err == nil && ok {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := testbrowser.WaitFor(b.ctx, expression); err != nil {
+		t.Error(err)
 	}
-	t.Errorf("waited in vain for %s", expression)
 }
 
 // press clicks the button with that text.
 func (b *chromium) press(t *testing.T, text string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//button[normalize-space()=%q]`, text))))
-}
-
-// quiet fails the test if the console had anything to complain about, such as a
-// violation of the content security policy.
-func (b *chromium) quiet(t *testing.T) {
-	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range b.problems {
-		t.Error("console:", p)
-	}
-	b.problems = nil
-}
-
-func (b *chromium) forget() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problems = nil
+	b.do(t, testbrowser.Button(text))
 }
 
 // look checks that the page has its style, light and dark, and fits on a narrow phone.
@@ -215,9 +131,9 @@ func TestBrowserChromium(t *testing.T) {
 			b.waitFor(t, fmt.Sprintf(`document.querySelector("h1")?.innerText === %q`, tt.says))
 			b.look(t, tt.name)
 			if tt.want != nil {
-				b.forget() // the page has the status 403
+				b.Forget() // the page has the status 403
 			}
-			b.quiet(t)
+			b.Quiet(t)
 		})
 	}
 }

@@ -2,106 +2,42 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/coatcheck-go/coatcheck/internal/testbrowser"
 )
 
 // browser is a tab of a headless Chromium.
 type browser struct {
 	ctx context.Context
-
-	mu       sync.Mutex
-	problems []string // what the console said
-}
-
-// browserPath returns the first of the browsers that scripts/deps.sh looks for.
-func browserPath() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
+	*testbrowser.Console
 }
 
 // openBrowser starts a browser of its own for the test.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
-	path := browserPath()
-	if path == "" {
-		if os.Getenv("COATCHECK_REQUIRE_BROWSER") == "1" {
-			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
-		}
-		t.Skip("there is no Chromium in the PATH; install it to run this test")
-	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-	)
-	if os.Geteuid() == 0 {
-		opts = append(opts, chromedp.NoSandbox) // Chromium's sandbox refuses to run as root
-	}
-	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-		cancelAllocator()
-	})
+	ctx, stop := testbrowser.Start(t)
+	t.Cleanup(stop)
 	b := &browser{ctx: ctx}
 	b.do(t, chromedp.EmulateViewport(1280, 900))
-	messages := chromedp.Console(ctx)
-	go func() {
-		for m, err := range messages {
-			if err != nil {
-				return
-			}
-			if m.Type == chromedp.ConsoleError || m.IsException() {
-				b.mu.Lock()
-				b.problems = append(b.problems, m.String())
-				b.mu.Unlock()
-			}
-		}
-	}()
+	b.Console = testbrowser.Listen(ctx)
 	return b
 }
 
 // do runs the steps, which fail the test if they take too long.
 func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if chromedp.FromContext(b.ctx).Target == nil {
-		// The first run starts the browser, which lives as long as its context.
-		if err := chromedp.Do(b.ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
-	err := chromedp.Do(ctx, steps...)
-	for len(steps) == 1 && gone(err) {
-		err = chromedp.Do(ctx, steps...)
-	}
-	if err != nil {
+	if err := testbrowser.Do(b.ctx, steps...); err != nil {
 		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
 	}
-}
-
-// gone tells that the element was replaced before it was clicked: chromedp had found it in
-// the page as that was while it was loading.
-func gone(err error) bool {
-	e := (*cdproto.Error)(nil)
-	return errors.As(err, &e) && strings.Contains(e.Message, "Could not find node")
 }
 
 func (b *browser) eval(t *testing.T, expression string) string {
@@ -116,17 +52,8 @@ func (b *browser) eval(t *testing.T, expression string) string {
 // waitFor waits until the expression is true in the page.
 func (b *browser) waitFor(t *testing.T, expression string) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		// While a page is on its way, evaluating may fail.
-		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`!!(`+expression+`)`))
-		if err == nil && ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; the page says: %s", expression, b.eval(t, `document.body.innerText`))
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := testbrowser.WaitFor(b.ctx, expression); err != nil {
+		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
 	}
 }
 
@@ -139,13 +66,13 @@ func (b *browser) says(t *testing.T, selector, text string) {
 // press clicks the button with that text.
 func (b *browser) press(t *testing.T, text string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//button[normalize-space()=%q]`, text))))
+	b.do(t, testbrowser.Button(text))
 }
 
 // follow clicks the link with that text.
 func (b *browser) follow(t *testing.T, text string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//a[normalize-space()=%q]`, text))))
+	b.do(t, testbrowser.Link(text))
 }
 
 // confirm submits the form of the identity server, which knows who is expected.
@@ -153,18 +80,6 @@ func (b *browser) confirm(t *testing.T, user string) {
 	t.Helper()
 	b.waitFor(t, fmt.Sprintf(`document.querySelector("#username")?.value.toLowerCase().startsWith(%q)`, user))
 	b.press(t, "Sign in")
-}
-
-// quiet fails the test if the console had anything to complain about, such as
-// a violation of the content security policy.
-func (b *browser) quiet(t *testing.T) {
-	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range b.problems {
-		t.Error("console:", p)
-	}
-	b.problems = nil
 }
 
 // shoot saves screenshots of the page, if somebody wants them: wide and narrow,
@@ -234,7 +149,7 @@ func TestBrowser(t *testing.T) {
 	b.says(t, "h1", "Hello, Ada")
 	b.says(t, "#chain-title ~ ol", "Call Orders, and see.")
 	b.shoot(t, "webapi-before")
-	b.quiet(t)
+	b.Quiet(t)
 
 	sources := func(want ...string) { // L1 keeps what it has for 15 seconds only, which screenshots can take
 		t.Helper()
@@ -269,14 +184,14 @@ func TestBrowser(t *testing.T) {
 	b.press(t, "Demand a second factor")
 	b.says(t, "#notice", "wants a second factor")
 	b.shoot(t, "webapi-demand")
-	b.forget() // the page for the consent that was missing had the status 403
+	b.Forget() // the page for the consent that was missing had the status 403
 	b.follow(t, "Call Orders")
 	b.confirm(t, "ada") // at the server, in the middle of the call
 	sources("L1", "the identity server")
 	b.waitFor(t, `location.pathname + location.search === "/orders"`) // where the user was going
 	b.shoot(t, "webapi-stepped-up")
 	b.fits(t)
-	b.quiet(t)
+	b.Quiet(t)
 
 	// Demanded again at once it would be a circle: the page says so.
 	b.press(t, "Demand a second factor")
@@ -288,12 +203,12 @@ func TestBrowser(t *testing.T) {
 	b.fits(t)
 	b.follow(t, "Back to the start")
 	b.says(t, "h1", "Hello, ")
-	b.forget() // that page had the status 403
+	b.Forget() // that page had the status 403
 
 	b.press(t, "Revoke at the identity server")
 	b.says(t, "#notice", "by the identity server")
 	b.shoot(t, "webapi-revoked")
-	b.forget()
+	b.Forget()
 	b.do(t, chromedp.SendKeys(chromedp.Search("#login_hint"), "Ada"))
 	b.press(t, "Sign in")
 	b.waitFor(t, `document.querySelector("[name=username]")`)
@@ -301,13 +216,5 @@ func TestBrowser(t *testing.T) {
 	b.says(t, "h1", "Hello, ")
 	b.press(t, "Sign out everywhere")
 	b.says(t, "#notice", "You are signed out.")
-	b.quiet(t)
-}
-
-// forget drops what the console has said so far: browsers report each answer that
-// is an error.
-func (b *browser) forget() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problems = nil
+	b.Quiet(t)
 }

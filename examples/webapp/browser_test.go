@@ -2,40 +2,26 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/coatcheck-go/coatcheck/internal/testbrowser"
 )
 
 // browser is a tab of a headless Chromium.
 type browser struct {
 	ctx   context.Context
 	shots string // begins the names of its screenshots
-
-	mu       sync.Mutex
-	problems []string // what the console said
-}
-
-// browserPath returns the first of the browsers that scripts/deps.sh looks for.
-func browserPath() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
+	*testbrowser.Console
 }
 
 // chromium is the one process of all browsers: to start one takes as long as a test does.
@@ -48,38 +34,12 @@ var chromium struct {
 // startChromium returns a context whose children are browsers.
 func startChromium(t *testing.T) context.Context {
 	t.Helper()
-	path := browserPath()
-	if path == "" {
-		if os.Getenv("COATCHECK_REQUIRE_BROWSER") == "1" {
-			t.Fatal("COATCHECK_REQUIRE_BROWSER is 1, and there is no Chromium in the PATH")
-		}
-		t.Skip("there is no Chromium in the PATH; install it to run this test")
-	}
 	chromium.mu.Lock()
 	defer chromium.mu.Unlock()
-	if chromium.ctx != nil {
-		return chromium.ctx
+	if chromium.ctx == nil {
+		chromium.ctx, chromium.stop = testbrowser.Start(t)
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.DisableGPU, // in a directory of its own
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-	)
-	if os.Geteuid() == 0 {
-		opts = append(opts, chromedp.NoSandbox) // Chromium's sandbox refuses to run as root
-	}
-	ctx, cancelAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(ctx)
-	stop := func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-		cancelAllocator()
-	}
-	if err := chromedp.Do(ctx); err != nil { // starts it
-		stop()
-		t.Fatal(err)
-	}
-	chromium.ctx, chromium.stop = ctx, stop
-	return ctx
+	return chromium.ctx
 }
 
 // stopChromium ends what the tests have started.
@@ -114,47 +74,16 @@ func openBrowser(t *testing.T, s *site) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	messages := chromedp.Console(ctx)
-	go func() {
-		for m, err := range messages {
-			if err != nil {
-				return
-			}
-			if m.Type == chromedp.ConsoleError || m.IsException() {
-				b.mu.Lock()
-				b.problems = append(b.problems, m.String())
-				b.mu.Unlock()
-			}
-		}
-	}()
+	b.Console = testbrowser.Listen(ctx)
 	return b
 }
 
 // do runs the steps, which fail the test if they take too long.
 func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if chromedp.FromContext(b.ctx).Target == nil {
-		// The first run opens the tab, which lives as long as its context.
-		if err := chromedp.Do(b.ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
-	err := chromedp.Do(ctx, steps...)
-	for len(steps) == 1 && gone(err) {
-		err = chromedp.Do(ctx, steps...)
-	}
-	if err != nil {
+	if err := testbrowser.Do(b.ctx, steps...); err != nil {
 		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
 	}
-}
-
-// gone tells that the element was replaced before it was clicked: chromedp had found it in
-// the page as that was while it was loading.
-func gone(err error) bool {
-	e := (*cdproto.Error)(nil)
-	return errors.As(err, &e) && strings.Contains(e.Message, "Could not find node")
 }
 
 func (b *browser) eval(t *testing.T, expression string) string {
@@ -169,17 +98,8 @@ func (b *browser) eval(t *testing.T, expression string) string {
 // waitFor waits until the expression is true in the page.
 func (b *browser) waitFor(t *testing.T, expression string) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		// While a page is on its way, evaluating may fail.
-		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`!!(`+expression+`)`))
-		if err == nil && ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; the page says: %s", expression, b.eval(t, `document.body.innerText`))
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := testbrowser.WaitFor(b.ctx, expression); err != nil {
+		t.Fatalf("%v; the page says: %s", err, b.eval(t, `document.body.innerText`))
 	}
 }
 
@@ -192,7 +112,7 @@ func (b *browser) says(t *testing.T, selector, text string) {
 // press clicks the button with that text.
 func (b *browser) press(t *testing.T, text string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//button[normalize-space()=%q]`, text))))
+	b.do(t, testbrowser.Button(text))
 }
 
 // keys types, on whatever has the focus.
@@ -211,18 +131,6 @@ func (b *browser) tabTo(t *testing.T, text string) {
 		}
 	}
 	t.Fatalf("the tab key does not lead to %q", text)
-}
-
-// quiet fails the test if the console had anything to complain about, such as
-// a violation of the content security policy.
-func (b *browser) quiet(t *testing.T) {
-	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range b.problems {
-		t.Error("console:", p)
-	}
-	b.problems = nil
 }
 
 // shoot saves screenshots of the page, if somebody wants them: wide and narrow,
@@ -252,13 +160,6 @@ func (b *browser) shoot(t *testing.T, name string) {
 		}
 	}
 	b.do(t, chromedp.EmulateViewport(1280, 900))
-}
-
-// forget drops what the console had to complain about, which was meant to be.
-func (b *browser) forget() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problems = nil
 }
 
 func (b *browser) scheme(t *testing.T, scheme string) {

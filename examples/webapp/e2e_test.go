@@ -82,7 +82,7 @@ func browse(t *testing.T, args ...string) {
 	b.waitFor(t, `document.querySelector("#username")`)
 	b.press(t, "Sign in")
 	b.says(t, "h1", "Ada Lovelace")
-	b.quiet(t)
+	b.Quiet(t)
 }
 
 // latestSays is true if the latest request in the log has these steps, and no
@@ -153,7 +153,7 @@ func browserEvents(t *testing.T, client string) {
 	}
 	b.says(t, "#log", "The provider answers again")
 	b.shoot(t, "8-outage")
-	b.quiet(t)
+	b.Quiet(t)
 }
 
 // TestBrowserTrouble shows what a person sees when something is wrong.
@@ -227,7 +227,7 @@ func browserKeyboard(t *testing.T, client string) {
 	b.tabTo(t, "Sign out")
 	b.keys(t, kb.Enter)
 	b.says(t, "#notice", "You are signed out.")
-	b.quiet(t)
+	b.Quiet(t)
 }
 
 // TestBrowserProcesses is one browser at two processes that share a server.
@@ -272,7 +272,7 @@ func browserProcesses(t *testing.T, server server, store []string, title string,
 	b.waitFor(t, `document.querySelectorAll("#tokens .access").length === 1`)
 	b.fits(t)
 	b.shoot(t, shots[0])
-	b.quiet(t)
+	b.Quiet(t)
 
 	// Without the server the page stays, and says what is wrong; the tokens do too.
 	if err := server.Pause(); err != nil {

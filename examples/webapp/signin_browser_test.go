@@ -9,6 +9,8 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"github.com/coatcheck-go/coatcheck/internal/testbrowser"
 )
 
 // signIn signs a user in through the pages of both servers.
@@ -29,7 +31,7 @@ func (b *browser) confirm(t *testing.T, user string) {
 // follow clicks the link with that text.
 func (b *browser) follow(t *testing.T, text string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//a[normalize-space()=%q]`, text))))
+	b.do(t, testbrowser.Link(text))
 }
 
 // cookie returns the session cookie, which scripts cannot see.
@@ -127,7 +129,7 @@ func browserConsent(t *testing.T, client string) {
 	}
 	b.fits(t)
 	b.shoot(t, "16-consent")
-	b.quiet(t)
+	b.Quiet(t)
 	b.press(t, "Refuse")
 	b.says(t, "h1", "Not allowed")
 	b.says(t, "#notice", "still signed in")
@@ -135,7 +137,7 @@ func browserConsent(t *testing.T, client string) {
 	b.shoot(t, "17-refused")
 	b.follow(t, "Back to the start")
 	b.says(t, "h1", "Hello, ada")
-	b.forget() // that page had the status 403
+	b.Forget() // that page had the status 403
 	if s.idp().Stats().SignIns != 1 {
 		t.Error("a refusal counts as a sign-in")
 	}
@@ -159,7 +161,7 @@ func browserConsent(t *testing.T, client string) {
 	b.shoot(t, "19-written")
 	b.follow(t, "Write a task") // without being asked
 	b.says(t, "h1", "Write a task")
-	b.quiet(t)
+	b.Quiet(t)
 
 	// What a script of the page is refused, leads on as well, and back to the page.
 	b.do(t, chromedp.Navigate(s.nodes[0].url))
@@ -175,7 +177,7 @@ func browserConsent(t *testing.T, client string) {
 	b.says(t, "#live", "live")
 	b.press(t, "Call the API")
 	b.says(t, "#notice", "The API knows you")
-	b.forget() // the script was refused, with 403
+	b.Forget() // the script was refused, with 403
 
 	// Demanded again at once it would be a circle: the page says so.
 	if err := s.idp().RequireInteraction("ada", `{"id_token":{"acr":{"essential":true}}}`); err != nil {
